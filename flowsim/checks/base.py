@@ -1,0 +1,69 @@
+"""What a check is: a statement of theory, judged on a stored result, with one of five verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """The five verdicts, from the best to the worst."""
+
+    PASS = "pass"
+    NOT_APPLICABLE = "not_applicable"
+    NOT_REACHED = "not_reached"
+    UNRESOLVED = "unresolved"
+    FAIL = "fail"
+
+
+SEVERITY = {verdict: place for place, verdict in enumerate(Verdict)}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One judged instance of a check.
+
+    Attributes
+    ----------
+    subject : str
+        Schedule, rank and seed judged.
+    observed, expected, tolerance : float
+        NaN where the verdict needs no number.
+    """
+
+    subject: str
+    observed: float
+    expected: float
+    tolerance: float
+    verdict: Verdict
+    reason: str = ""
+
+    @property
+    def strain(self) -> float:
+        """|observed − expected| in units of the tolerance, 0 where it is not defined."""
+        if not self.tolerance > 0 or not math.isfinite(self.observed - self.expected):
+            return 0.0
+        return abs(self.observed - self.expected) / self.tolerance
+
+
+def not_applicable(subject: str, reason: str) -> Finding:
+    """A hypothesis of the statement is false; `reason` names it."""
+    return Finding(subject, math.nan, math.nan, math.nan, Verdict.NOT_APPLICABLE, reason)
+
+
+def judged(subject: str, observed: float, expected: float, tolerance: float, reason: str = "") -> Finding:
+    """Pass if observed is within tolerance of expected; numbers that are not finite fail."""
+    good = math.isfinite(observed) and abs(observed - expected) <= tolerance
+    return Finding(subject, observed, expected, tolerance, Verdict.PASS if good else Verdict.FAIL, reason)
+
+
+def worst(findings: Iterable[Finding]) -> Finding:
+    """The most severe finding; among equals the most strained."""
+    return max(findings, key=rank_of)
+
+
+def rank_of(finding: Finding) -> tuple[int, float]:
+    """Sort key: severity of the verdict, then strain."""
+    return SEVERITY[finding.verdict], finding.strain

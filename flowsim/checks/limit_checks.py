@@ -1,0 +1,60 @@
+"""Checks of where the flow ends: `eckart_young` and `zero_loss`."""
+
+from __future__ import annotations
+
+import math
+
+from flowsim.checks.base import Finding, Verdict, not_applicable, worst
+from flowsim.checks.view import FLOW, View
+
+
+def eckart_young(view: View) -> list[Finding]:
+    """Frobenius: the loss tends to c·Σ_{i>r} σ_i(Δ)²."""
+    if view.objective != "frobenius":
+        return [not_applicable("scenario", "the objective is not frobenius")]
+    return _limits(view)
+
+
+def zero_loss(view: View) -> list[Finding]:
+    """Trace-squared: the loss tends to 0."""
+    if view.objective != "trace_squared":
+        return [not_applicable("scenario", "the objective is not trace_squared")]
+    return _limits(view)
+
+
+def _limits(view: View) -> list[Finding]:
+    """One finding per rank, its worst seed."""
+    findings = []
+    for rank in range(len(view.ranks)):
+        findings.append(worst([_limit(view, rank, seed) for seed in range(len(view.seeds))]))
+    return findings
+
+
+def _limit(view: View, rank: int, seed: int) -> Finding:
+    subject = view.subject(FLOW, rank, seed)
+    loss = view.trajectory("loss", FLOW, rank)[seed]
+    excess = view.trajectory("excess_loss", FLOW, rank)[seed]
+    error = float(view.loss_error(FLOW, rank)[seed, -1])
+    floor = float(view.theory("loss_floor", rank)[seed])
+    limit = float(view.theory("loss_limit", rank)[seed])
+    outcome, reason = str(view.final("outcome", FLOW, rank)[seed]), str(view.final("reason", FLOW, rank)[seed])
+    # The floor and the loss are sums of up to rows·columns squares: rounding on their scale.
+    rounding = 8 * view.epsilon * view.rows * max(float(loss[0]), floor)
+    wanted = float(view.tree.attrs["reach"]) * float(excess[0])
+    last = float(loss[-1])
+
+    def finding(verdict: Verdict, why: str, tolerance: float) -> Finding:
+        return Finding(subject, last, floor, tolerance, verdict, why)
+
+    if last < floor - error - rounding:
+        return finding(Verdict.FAIL, "the loss lies below the lowest possible value", error + rounding)
+    if limit - floor > wanted + rounding:
+        return finding(Verdict.NOT_APPLICABLE, f"from this start the exact limit of the loss is {limit:.8g}", math.nan)
+    if outcome == "reached":
+        # Reached says the excess is small; the loss itself must then be at the floor.
+        tolerance = wanted + error + rounding
+        verdict = Verdict.PASS if abs(last - floor) <= tolerance else Verdict.FAIL
+        return finding(verdict, reason, tolerance)
+    if outcome == "not_yet":
+        return finding(Verdict.NOT_REACHED, reason, wanted)
+    return finding(Verdict.FAIL, f"{outcome}: {reason}", wanted)

@@ -1,0 +1,64 @@
+"""Checks of the solver against itself and against closed forms: `closed_form` and `accuracy`.
+
+An error estimate is d1, the distance between a run at 10·rtol and the run itself. It is trusted only if the
+distance d2 between the runs at 100 and 10 times rtol is at least 3·d1: the error then falls with rtol and the
+error of the run is below d1/2. Distances at the level of rounding need no such evidence.
+"""
+
+from __future__ import annotations
+
+from flowsim.checks.base import Finding, Verdict, judged, not_applicable
+from flowsim.checks.view import FLOW, View, largest
+from flowsim.integrators.solve import NOT_BALANCED
+
+FALL = 3.0  # d2/d1 that counts as evidence that the error falls with rtol
+
+
+def closed_form(view: View) -> list[Finding]:
+    """The integrated trajectory equals the exact solution."""
+    findings = []
+    for rank in range(len(view.ranks)):
+        made = [label for label in ("integrated", "exact") if view.companion_seeds(label, rank)]
+        if not made:
+            findings.append(not_applicable(view.subject(FLOW, rank), f"no closed form: {NOT_BALANCED}"))
+        for label in made:
+            findings += [_against_exact(view, label, rank, seed) for seed in view.companion_seeds(label, rank)]
+    return findings
+
+
+def accuracy(view: View) -> list[Finding]:
+    """Companions at 10 and 100 times rtol show the error falling, and the estimate bounds the error."""
+    findings = []
+    for rank in range(len(view.ranks)):
+        if view.companion_seeds("integrated", rank):
+            seed = view.companion_seeds("integrated", rank)[0]
+            findings.append(_bounded(view, "integrated", rank, seed, ("integrated_10", "integrated_100")))
+        for label in ("tight", "exact"):
+            for seed in view.companion_seeds(label, rank):
+                findings.append(_bounded(view, label, rank, seed, ("loose_10", "loose_100")))
+    return findings
+
+
+def _against_exact(view: View, label: str, rank: int, seed: int) -> Finding:
+    family = ("integrated_10", "integrated_100") if label == "integrated" else ("loose_10", "loose_100")
+    return _bounded(view, label, rank, seed, family)
+
+
+def _bounded(view: View, label: str, rank: int, seed: int, family: tuple[str, str]) -> Finding:
+    """Is the distance of a companion from the run within the numerical solve's own error estimate?"""
+    subject = view.subject(FLOW if label != "integrated" else label, rank, seed)
+    if not view.size(rank)[seed] > 0:
+        return not_applicable(subject, "nothing moves: the update stays zero")
+    distance = largest(view.companion(label, "distance", rank)[seed])
+    run_error = largest(view.trajectory("estimated_error", FLOW, rank)[seed])
+    own_error = largest(view.companion(label, "estimated_error", rank)[seed])
+    tolerance = run_error + own_error
+    near, far = (largest(view.companion(one, "distance", rank)[seed]) for one in family)
+    rounding = largest(view.companion(family[0], "estimated_error", rank)[seed])
+    fall = far / near if near > 0 else float("inf")
+    reason = f"error falls {fall:.3g}-fold from 100 to 10 times rtol"
+    if near > rounding and fall < FALL:
+        return Finding(subject, distance, 0.0, tolerance, Verdict.UNRESOLVED, f"{reason}, at least 3-fold wanted")
+    if near <= rounding:
+        reason = "solver error is at rounding"
+    return judged(subject, distance, 0.0, tolerance, reason)

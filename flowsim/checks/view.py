@@ -1,0 +1,136 @@
+"""A stored result as the checks see it: arrays by name, and the few derived numbers they share."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+FLOW = 0  # place of the simultaneous flow along `schedule`
+
+
+@dataclass(frozen=True)
+class View:
+    """Read access to one result; nothing is solved here."""
+
+    tree: xr.DataTree
+
+    @cached_property
+    def scenario(self) -> dict[str, Any]:
+        """The resolved scenario."""
+        loaded: dict[str, Any] = json.loads(str(self.tree.attrs["resolved_scenario"]))
+        return loaded
+
+    @property
+    def objective(self) -> str:
+        """`frobenius` or `trace_squared`."""
+        return str(self.tree.attrs["objective"])
+
+    @property
+    def coefficient(self) -> float:
+        """c."""
+        return float(self.tree.attrs["coefficient"])
+
+    @property
+    def rows(self) -> int:
+        """n."""
+        return int(self.tree.attrs["rows"])
+
+    @property
+    def epsilon(self) -> float:
+        """Machine epsilon of the computation."""
+        return float(np.finfo(str(self.tree.attrs["dtype"])).eps)
+
+    @property
+    def ranks(self) -> list[int]:
+        """Ranks in the order of storage."""
+        return [int(r) for r in self.tree["trajectory"]["rank"].values]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Seeds in the order of storage."""
+        return [int(s) for s in self.tree["trajectory"]["seed"].values]
+
+    @property
+    def labels(self) -> list[str]:
+        """Schedule labels in the order of storage."""
+        return [str(s) for s in self.tree["trajectory"]["schedule"].values]
+
+    @cached_property
+    def schedules(self) -> list[dict[str, Any]]:
+        """kind, update, window, learning_rate, inner_steps and duration of each schedule."""
+        group = self.tree["trajectory"]
+        columns = {n: group[n].values for n in ("kind", "update", "window", "learning_rate", "inner_steps")}
+        rows = []
+        for place, label in enumerate(self.labels):
+            row: dict[str, Any] = {"label": label, "place": place} | {n: v[place] for n, v in columns.items()}
+            row["duration"] = (
+                float(row["learning_rate"]) * int(row["inner_steps"])
+                if row["kind"] == "descent"
+                else float(row["window"])
+            )
+            rows.append(row)
+        return rows
+
+    def trajectory(self, name: str, schedule: int, rank: int) -> np.ndarray:
+        """(seed, time) of a trajectory variable, by places."""
+        return self._values("trajectory", name)[schedule, rank]
+
+    def final(self, name: str, schedule: int, rank: int) -> np.ndarray:
+        """(seed,) of a final variable."""
+        return self._values("final", name)[schedule, rank]
+
+    def theory(self, name: str, rank: int) -> np.ndarray:
+        """(seed,) of a theory variable."""
+        values = self._values("theory", name)
+        return values[rank] if values.ndim == 2 else np.full(len(self.seeds), values[rank])
+
+    def companion(self, label: str, name: str, rank: int) -> np.ndarray:
+        """(seed, time) of a companion variable; NaN where it was not made."""
+        return self._values("companions", name)[self._companions.index(label), rank]
+
+    def companion_seeds(self, label: str, rank: int) -> list[int]:
+        """Places of the seeds for which a companion was made."""
+        methods = self._values("companions", "method")[self._companions.index(label), rank]
+        return [place for place, method in enumerate(methods) if str(method)]
+
+    def size(self, rank: int) -> np.ndarray:
+        """max_t ‖s·BA_flow‖_F, (seed,): the unit of all distances."""
+        norms = self.trajectory("product_norm", FLOW, rank)
+        return np.where(np.isnan(norms), 0.0, norms).max(-1)
+
+    def loss_error(self, schedule: int, rank: int) -> np.ndarray:
+        """Error of the loss that the error of BA allows, (seed, time).
+
+        With δ = ‖error of s·BA‖ and ‖Hessian in W‖ ≤ κg: |Δf| ≤ ‖∇f‖δ + κgδ²/2, ‖∇f‖² ≤ 2κgf (g = 1, or n for
+        trace-squared).
+        """
+        delta = self.trajectory("estimated_error", schedule, rank) * self.size(rank)[:, None]
+        bound = 2 * self.coefficient * (self.rows if self.objective == "trace_squared" else 1)
+        loss = np.maximum(self.trajectory("loss", schedule, rank), 0.0)
+        return np.sqrt(2 * bound * loss) * delta + bound * delta**2 / 2
+
+    def subject(self, schedule: int | str, rank: int, seed: int | None = None) -> str:
+        """`label/rank=r/seed=s`."""
+        label = self.labels[schedule] if isinstance(schedule, int) else schedule
+        tail = "" if seed is None else f"/seed={self.seeds[seed]}"
+        return f"{label}/rank={self.ranks[rank]}{tail}"
+
+    @cached_property
+    def _companions(self) -> list[str]:
+        return [str(label) for label in self.tree["companions"]["companion"].values]
+
+    def _values(self, group: str, name: str) -> np.ndarray:
+        values: np.ndarray = self.tree[group][name].values
+        return values
+
+
+def largest(values: np.ndarray) -> float:
+    """The largest entry, ignoring NaN; NaN if there is none."""
+    finite = values[~np.isnan(values)]
+    return float(finite.max()) if finite.size else math.nan

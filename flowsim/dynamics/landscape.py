@@ -1,0 +1,143 @@
+"""The two objectives in canonical coordinates, where every flow has the same simple form.
+
+Canonical means: scale s = 1, curvature κ = 2c = 1 and, for Frobenius, the singular basis of the difference Δ.
+With C = Aᵀ both factors have shape (q, r), and the gradient flow is
+
+    B' = pull(B, C),   C' = pull(C, B),
+
+one function for both factors, because swapping them transposes W. For f̂ = ½‖Σ − BCᵀ‖² the pull is ΣY − X(YᵀY);
+for f̂ = ½τ², τ = w + tr BCᵀ, it is −τY. All functions take leading batch dimensions.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+def inner(X: Tensor, Y: Tensor) -> Tensor:
+    """⟨X, Y⟩ = tr XᵀY over the last two dimensions."""
+    return (X * Y).sum((-2, -1))
+
+
+class Landscape(Protocol):
+    """A canonical objective: what a flow, a descent and a record need to know of it."""
+
+    def pull(self, X: Tensor, Y: Tensor) -> Tensor:
+        """−∂f̂/∂X with the other factor Y, (..., q, r)."""
+
+    def pull_derivative(self, X: Tensor, Y: Tensor, dX: Tensor, dY: Tensor) -> Tensor:
+        """Derivative of `pull` at (X, Y) in the direction (dX, dY)."""
+
+    def relax(self, X: Tensor, Y: Tensor, window: float) -> Tensor:
+        """X after its own exact flow for canonical time `window` with Y held fixed."""
+
+    def excess(self, B: Tensor, C: Tensor) -> Tensor:
+        """f̂ minus its infimum over rank r, free of cancellation, (...)."""
+
+    def floor(self, rank: int) -> Tensor:
+        """The infimum of f̂ over updates of the given rank."""
+
+    @property
+    def gradient_bound(self) -> float:
+        """g with ‖∇f̂‖²_F ≤ g·2f̂ and ‖Hessian of f̂ in W‖ ≤ g."""
+
+
+@dataclass(frozen=True)
+class FrobeniusLandscape:
+    """f̂ = ½‖Σ − BCᵀ‖²_F, Σ = diag(sigma) of size q × q, zero-padded.
+
+    Attributes
+    ----------
+    sigma : Tensor, (q,)
+        Singular values of Δ, largest first, then zeros for directions outside its range.
+    pairs : int
+        p = min(n, m), the number of singular pairs; rows beyond it belong to one side only.
+    """
+
+    sigma: Tensor
+    pairs: int
+
+    @property
+    def gradient_bound(self) -> float:
+        """The Hessian of f̂ in W is the identity."""
+        return 1.0
+
+    def pull(self, X: Tensor, Y: Tensor) -> Tensor:
+        """ΣY − X(YᵀY)."""
+        return self.sigma[:, None] * Y - X @ (Y.mT @ Y)
+
+    def pull_derivative(self, X: Tensor, Y: Tensor, dX: Tensor, dY: Tensor) -> Tensor:
+        """ΣdY − dX(YᵀY) − X(dYᵀY + YᵀdY)."""
+        cross = Y.mT @ dY
+        return self.sigma[:, None] * dY - dX @ (Y.mT @ Y) - X @ (cross + cross.mT)
+
+    def relax(self, X: Tensor, Y: Tensor, window: float) -> Tensor:
+        """X + (ΣY − XK)·ξ(K), K = YᵀY, ξ(l) = (1 − e^{−lh})/l: no cancellation where the pull vanishes."""
+        values, vectors = torch.linalg.eigh(Y.mT @ Y)
+        values = values.clamp_min(0.0)
+        tiny = values * window < torch.finfo(values.dtype).eps
+        gain = torch.where(tiny, torch.full_like(values, window), -torch.expm1(-values * window) / values)
+        return X + ((self.pull(X, Y) @ vectors) * gain[..., None, :]) @ vectors.mT
+
+    def floor(self, rank: int) -> Tensor:
+        """½Σ_{i>r}σ_i² (Eckart & Young 1936), summed from the smallest."""
+        return 0.5 * self.sigma[rank:].square().flip(0).sum()
+
+    def excess(self, B: Tensor, C: Tensor) -> Tensor:
+        """Half the gap of the stable split: no term of the size of the floor ever enters.
+
+        With k = min(r, p), B = [B1; B2], C = [C1; C2]:
+        gap = ‖Σ_k − B1C1ᵀ‖² + ‖B1C2ᵀ‖² + ‖B2C1ᵀ‖² + ‖B2C2ᵀ‖² − 2Σ_{i>k}σ_i(B2C2ᵀ)_ii.
+        """
+        k = min(B.shape[-1], self.pairs)
+        B1, B2, C1, C2 = B[..., :k, :], B[..., k:, :], C[..., :k, :], C[..., k:, :]
+        lead = torch.diag(self.sigma[:k]) - B1 @ C1.mT
+        gram_b1, gram_b2, gram_c1, gram_c2 = (X.mT @ X for X in (B1, B2, C1, C2))
+        gap = lead.square().sum((-2, -1)) + inner(gram_b1, gram_c2) + inner(gram_b2, gram_c1)
+        gap = gap + inner(gram_b2, gram_c2) - 2 * inner(self.sigma[k:, None] * B2, C2)
+        return 0.5 * gap
+
+
+@dataclass(frozen=True)
+class TraceLandscape:
+    """f̂ = ½τ², τ = w + ⟨B, C⟩, where w is the trace of the frozen weight (0-d tensor)."""
+
+    w: Tensor
+    size: int
+
+    @property
+    def gradient_bound(self) -> float:
+        """∇f̂ = τI has norm τ√n, and the Hessian vec(I)vec(I)ᵀ norm n."""
+        return float(self.size)
+
+    def trace(self, B: Tensor, C: Tensor) -> Tensor:
+        """τ = tr W, (...)."""
+        return self.w + inner(B, C)
+
+    def pull(self, X: Tensor, Y: Tensor) -> Tensor:
+        """−τY."""
+        return -self.trace(X, Y)[..., None, None] * Y
+
+    def pull_derivative(self, X: Tensor, Y: Tensor, dX: Tensor, dY: Tensor) -> Tensor:
+        """−dτ·Y − τ·dY."""
+        change = inner(dX, Y) + inner(X, dY)
+        return -change[..., None, None] * Y - self.trace(X, Y)[..., None, None] * dY
+
+    def relax(self, X: Tensor, Y: Tensor, window: float) -> Tensor:
+        """X − τ(1 − e^{−bh})/b·Y with b = ‖Y‖²."""
+        b = Y.square().sum((-2, -1))
+        tiny = b * window < torch.finfo(b.dtype).eps
+        gain = torch.where(tiny, torch.full_like(b, window), -torch.expm1(-b * window) / b)
+        return X - (self.trace(X, Y) * gain)[..., None, None] * Y
+
+    def floor(self, rank: int) -> Tensor:
+        """Zero: already rank 1 can cancel a trace."""
+        return torch.zeros_like(self.w)
+
+    def excess(self, B: Tensor, C: Tensor) -> Tensor:
+        """½τ²."""
+        return 0.5 * self.trace(B, C).square()

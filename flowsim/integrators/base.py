@@ -1,0 +1,87 @@
+"""What every solver returns: states, a named status for each trajectory, counts, and a rounding bound."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+from torch import Tensor
+
+
+class Status(StrEnum):
+    """How a solve ended; success is one of the names, never the absence of an exception."""
+
+    COMPLETED = "completed"
+    STEP_UNDERFLOW = "step_underflow"
+    MAX_STEPS = "max_steps"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+SENTENCES = {
+    Status.COMPLETED: "solved to the last time",
+    Status.STEP_UNDERFLOW: "the step size fell below the spacing of the clock; loosen rtol or shorten the horizon",
+    Status.MAX_STEPS: "the step limit was reached; loosen rtol, shorten the horizon or choose another method",
+    Status.DIVERGED: "the state became infinite or NaN",
+    Status.FAILED: "the solver stopped with an error",
+}
+
+
+@dataclass
+class Solution:
+    """States of a batch of trajectories in canonical coordinates.
+
+    Attributes
+    ----------
+    B, C : Tensor, (T, S, q, r)
+        NaN after the time at which a trajectory ended early.
+    status, method, stepper : list, (S,)
+        How each trajectory ended, the method in the user's words, the formula that stepped it.
+    steps, evaluations : list of int, (S,)
+        Accepted steps and right-hand sides (closed forms: sub-steps, and 0).
+    rounding : Tensor, (T, S)
+        Bound on the rounding error of BCᵀ in the Frobenius norm, canonical units.
+    excess : Tensor (T, S) or None
+        The canonical excess loss where the solver knows it better than the states do.
+    """
+
+    B: Tensor
+    C: Tensor
+    status: list[Status]
+    method: list[str]
+    stepper: list[str]
+    steps: list[int]
+    evaluations: list[int]
+    rounding: Tensor
+    excess: Tensor | None = None
+
+
+def rounding_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
+    """operations·ε·‖B‖‖C‖, (...): what that many rounded operations can do to BCᵀ."""
+    size = torch.linalg.matrix_norm(B) * torch.linalg.matrix_norm(C)
+    return operations * torch.finfo(B.dtype).eps * size
+
+
+def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution:
+    """Put solutions of parts of a batch back in the batch's order."""
+    if len(parts) == 1 and parts[0][0] == list(range(batch)):
+        return parts[0][1]
+    first = parts[0][1]
+    times, _, q, r = first.B.shape
+    B, C = first.B.new_empty(times, batch, q, r), first.B.new_empty(times, batch, q, r)
+    rounding = first.B.new_empty(times, batch)
+    known = any(part.excess is not None for _, part in parts)
+    excess = first.B.new_full((times, batch), torch.nan) if known else None
+    status, method, stepper = [Status.FAILED] * batch, [""] * batch, [""] * batch
+    steps, evaluations = [0] * batch, [0] * batch
+    for members, part in parts:
+        B[:, members], C[:, members], rounding[:, members] = part.B, part.C, part.rounding
+        if excess is not None and part.excess is not None:
+            excess[:, members] = part.excess
+        for place, member in enumerate(members):
+            status[member], method[member] = part.status[place], part.method[place]
+            stepper[member] = part.stepper[place]
+            steps[member], evaluations[member] = part.steps[place], part.evaluations[place]
+    return Solution(B, C, status, method, stepper, steps, evaluations, rounding, excess)

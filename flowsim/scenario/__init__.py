@@ -1,0 +1,20 @@
+"""Scenarios: YAML text in, a validated and resolved `Document` out; nothing is computed."""
+
+from __future__ import annotations
+
+from flowsim.scenario.digest import digest_of
+from flowsim.scenario.model import Scenario
+from flowsim.scenario.read import Document, WeightFile, parse_scenario, read_scenario
+from flowsim.scenario.schema import schema_text
+from flowsim.scenario.weights import load_matrix_file
+
+__all__ = [
+    "Document",
+    "Scenario",
+    "WeightFile",
+    "digest_of",
+    "load_matrix_file",
+    "parse_scenario",
+    "read_scenario",
+    "schema_text",
+]

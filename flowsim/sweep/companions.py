@@ -1,0 +1,102 @@
+"""Companion solves: the same flow again, looser, tighter or by another method, so that checks solve nothing.
+
+Each companion is held `against` another solve; what is stored is their distance. A numerical run gets itself at
+10 and 100 times rtol (the evidence that its error falls with rtol, and the estimate of it), its first seed also a
+tight solve by another method, and the closed form where one exists. An exact run gets, for its first seed, an
+integrated trajectory with its own looser companions: a closed form is never judged by itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowsim.dynamics import products
+from flowsim.dynamics.coordinates import Canonical
+from flowsim.integrators.base import Solution
+from flowsim.integrators.solve import ADAPTIVE_STEPPER, closed_form_holds, solve_flow
+from flowsim.trajectory.measure import measure
+
+RUN = "run"
+LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100")
+AGAINST = {
+    "loose_10": RUN, "loose_100": "loose_10", "tight": RUN, "exact": RUN,
+    "integrated": RUN, "integrated_10": "integrated", "integrated_100": "integrated_10",
+}  # fmt: skip
+RTOL_FACTOR = {
+    "loose_10": 10.0, "loose_100": 100.0, "tight": 0.1, "exact": 1.0,
+    "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0,
+}  # fmt: skip
+TIGHTEST = 1e-13  # below this torchdiffeq's own rounding dominates
+
+
+@dataclass
+class Companion:
+    """One companion of one rank.
+
+    Attributes
+    ----------
+    members : list of int
+        The seeds it was made for, as places in the batch.
+    method : str
+    numbers : dict of str to Tensor
+        Variables of the `/companions` group, (T, len(members)).
+    """
+
+    label: str
+    members: list[int]
+    method: str
+    numbers: dict[str, Tensor]
+
+
+def companions_of(
+    problem: Canonical, run: Solution, times: Tensor, size: Tensor, *, rtol: float, atol: float
+) -> list[Companion]:
+    """All companions of one rank's flow; `run` holds its states at `times`, `size` is max_t ‖s·BA‖ (S,)."""
+    batch = problem.B.shape[0]
+    numeric = [i for i in range(batch) if run.method[i] != "exact"]
+    closed = [i for i in range(batch) if run.method[i] == "exact"]
+    solvable = [i for i in numeric if closed_form_holds(problem)[i]]
+    wanted: list[tuple[str, list[int], str]] = []
+    if numeric:
+        own = run.stepper[numeric[0]]
+        other = "dopri8" if own != "dopri8" else "dopri5"
+        wanted += [("loose_10", numeric, own), ("loose_100", numeric, own), ("tight", numeric[:1], other)]
+    if solvable:
+        wanted.append(("exact", solvable, "exact"))
+    if closed:
+        first = closed[:1]
+        wanted += [(label, first, ADAPTIVE_STEPPER) for label in ("integrated", "integrated_10", "integrated_100")]
+    solved: dict[str, tuple[list[int], Solution]] = {RUN: (list(range(batch)), run)}
+    results = []
+    for label, members, method in wanted:
+        keep = torch.tensor(members, device=problem.B.device)
+        part = problem.member(keep)
+        tolerance = max(rtol * RTOL_FACTOR[label], TIGHTEST)
+        solution = solve_flow(part, times, method=method, rtol=tolerance, atol=atol * RTOL_FACTOR[label])
+        against_members, against = solved[AGAINST[label]]
+        places = torch.tensor([against_members.index(i) for i in members], device=problem.B.device)
+        other_B, other_C = against.B[:, places], against.C[:, places]
+        numbers = {
+            "distance": products.distance(solution.B, solution.C, other_B, other_C) / size[keep],
+            "factor_distance": torch.hypot(
+                torch.linalg.matrix_norm(solution.B - other_B), torch.linalg.matrix_norm(solution.C - other_C)
+            ) / problem.scale**0.5,
+            "estimated_error": solution.rounding / size[keep],
+        }  # fmt: skip
+        measured = measure(part, solution.B, solution.C, solution.excess)
+        numbers |= {name: value for name, value in measured.items() if name != "gradient_norm"}
+        solved[label] = (members, solution)
+        results.append(Companion(label, members, method, numbers))
+    _estimate_integrated(results)
+    return results
+
+
+def _estimate_integrated(results: list[Companion]) -> None:
+    """The error estimate of the integrated companion is its distance from itself at ten times rtol."""
+    by_label = {one.label: one for one in results}
+    if "integrated_10" in by_label:
+        own = by_label["integrated"].numbers
+        own["estimated_error"] = own["estimated_error"] + by_label["integrated_10"].numbers["distance"]

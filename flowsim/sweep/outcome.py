@@ -1,0 +1,98 @@
+"""One word for how a trajectory ended, and the sentence that goes with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+from flowsim.integrators.base import SENTENCES, Status
+
+
+class Outcome(StrEnum):
+    """How a trajectory ended."""
+
+    REACHED = "reached"
+    NOT_YET = "not_yet"
+    STATIONARY_ELSEWHERE = "stationary_elsewhere"
+    LEFT_MINIMUM = "left_minimum"
+    DIVERGED = "diverged"
+    STEP_UNDERFLOW = "step_underflow"
+    MAX_STEPS = "max_steps"
+    FAILED = "failed"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What decides the outcome of one trajectory.
+
+    Attributes
+    ----------
+    excess, gradient : ndarray, (T,)
+        Excess loss and gradient norm over time.
+    times : ndarray, (T,)
+        Flow times.
+    limit_excess : float
+        Exact limit of the excess loss of the flow, NaN if not known.
+    rate : float
+        Exact rate of the excess loss, NaN if not known.
+    reach : float
+        Reached means excess ≤ reach × excess at time 0.
+    learning_rate, stability_limit : float
+        For descent; NaN otherwise.
+    """
+
+    excess: np.ndarray
+    gradient: np.ndarray
+    times: np.ndarray
+    limit_excess: float
+    rate: float
+    reach: float
+    learning_rate: float = math.nan
+    stability_limit: float = math.nan
+
+
+def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
+    """Outcome, reason, and the further flow time needed (NaN unless `not_yet`)."""
+    if status is not Status.COMPLETED:
+        return Outcome(status.value), SENTENCES[status], math.nan
+    last, first = float(end.excess[-1]), float(end.excess[0])
+    if not math.isfinite(last):
+        alive = int(np.isfinite(end.excess).sum())
+        shown = f"loss not finite after t = {end.times[max(alive - 1, 0)]:.6g}"
+        return Outcome.DIVERGED, shown + _beyond(end), math.nan
+    goal = end.reach * first
+    if last <= goal:
+        return Outcome.REACHED, f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}", math.nan
+    if end.learning_rate > end.stability_limit:
+        return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
+    if end.limit_excess > goal:
+        if last - end.limit_excess <= goal:
+            return Outcome.STATIONARY_ELSEWHERE, f"the exact limit of this start has excess {end.limit_excess:.6g}", math.nan
+        return Outcome.NOT_YET, f"still falling towards excess {end.limit_excess:.6g}, above the floor", math.nan
+    if math.isnan(end.limit_excess) and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
+        return Outcome.STATIONARY_ELSEWHERE, f"gradient norm {end.gradient[-1]:.3g} at excess loss {last:.6g}", math.nan
+    further = _further_time(end, last, goal)
+    tail = f"; about {further:.4g} more flow time" if math.isfinite(further) else ""
+    return Outcome.NOT_YET, f"excess loss {last:.3g}, {goal:.3g} wanted{tail}", further
+
+
+def _further_time(end: Ending, last: float, goal: float) -> float:
+    """ln(excess/goal)/rate with the exact rate, or the one seen over the last tenth of the horizon."""
+    rate = end.rate
+    if not rate > 0:
+        back = min(int(np.searchsorted(end.times, 0.9 * end.times[-1])), len(end.times) - 2)
+        span = end.times[-1] - end.times[back]
+        if not (span > 0 and end.excess[back] > last):
+            return math.nan
+        rate = math.log(float(end.excess[back]) / last) / float(span)
+    return math.log(last / goal) / rate if goal > 0 else math.nan
+
+
+def _beyond(end: Ending) -> str:
+    if end.learning_rate > end.stability_limit:
+        return f"; learning rate {end.learning_rate:g} is above the stability limit {end.stability_limit:.6g}"
+    return ""

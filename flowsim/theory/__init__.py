@@ -1,0 +1,1 @@
+"""What mathematics says about a start, without running anything: limits, rates, laws."""

@@ -1,0 +1,157 @@
+"""Frobenius objective: floor, limit, rate and stability limit of a λ-balanced start, from closed forms alone.
+
+Limit: BA(∞) = Σ_{j∈J} σ_j u_j v_jᵀ, where J are the greedily independent rows of c = [X; Y], taken in the order of
+falling rates, that belong to a growing mode (+ω, σ > 0). The Eckart–Young limit is the case J = {1, …, r}.
+Rate: the excess loss falls like e^{−2νt}, ν the smallest excited eigenvalue of the Hessian at the limit.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from flowsim.dynamics.coordinates import Canonical
+from flowsim.dynamics.landscape import FrobeniusLandscape
+from flowsim.integrators.exact.balanced import imbalance_value, rotated_modes
+from flowsim.integrators.solve import closed_form_holds
+
+
+def excess_limit(problem: Canonical) -> Tensor:
+    """Canonical excess loss at t = ∞ for each member, (S,); NaN where no closed form exists."""
+    landscape = _landscape(problem)
+    sigma = landscape.sigma
+    lead = sigma[: min(problem.rank, landscape.pairs)].square().sum()
+    out = sigma.new_full((problem.B.shape[0],), torch.nan)
+    for member, kept in enumerate(kept_modes(problem)):
+        if kept is not None:
+            # Summing the lost modes keeps an exact zero where none is lost.
+            wanted = set(range(min(problem.rank, landscape.pairs)))
+            lost = sigma[sorted(wanted - set(kept))].square().sum()
+            gained = sigma[sorted(set(kept) - wanted)].square().sum()
+            out[member] = 0.5 * (lost - gained).clamp_min(0.0).minimum(lead)
+    return out
+
+
+def kept_modes(problem: Canonical) -> list[list[int] | None]:
+    """Indices of the singular modes that survive at t = ∞, per member; None where no closed form exists."""
+    landscape = _landscape(problem)
+    holds = closed_form_holds(problem)
+    omega, cos, sin = rotated_modes(landscape.sigma, imbalance_value(problem.B, problem.C))
+    kept: list[list[int] | None] = []
+    rows = problem.B.shape[-2]
+    for member, balanced in enumerate(holds):
+        if not balanced:
+            kept.append(None)
+            continue
+        B, C = problem.B[member], problem.C[member]
+        x, y = cos[member][:, None], sin[member][:, None]
+        coefficients = torch.cat([x * B + y * C, x * C - y * B])
+        rates = torch.cat([omega[member], -omega[member]])
+        order = torch.argsort(rates, descending=True, stable=True).tolist()
+        pivots = _independent_rows(coefficients, order, problem.rank)
+        kept.append([j for j in pivots if j < rows and bool(landscape.sigma[j] > 0)])
+    return kept
+
+
+def _independent_rows(rows: Tensor, order: list[int], rank: int) -> list[int]:
+    """Greedy maximal set of linearly independent rows in the given order (to rounding)."""
+    noise = torch.finfo(rows.dtype).eps * sum(rows.shape) * torch.linalg.matrix_norm(rows, ord=2)
+    basis = rows.new_zeros(0, rows.shape[1])
+    chosen: list[int] = []
+    for index in order:
+        if len(chosen) == rank:
+            break
+        rest = rows[index]
+        for _ in range(2):
+            rest = rest - (rest @ basis.mT) @ basis
+        size = torch.linalg.vector_norm(rest)
+        if bool(size > noise):
+            chosen.append(index)
+            basis = torch.cat([basis, (rest / size)[None]])
+    return chosen
+
+
+def convergence_rate(problem: Canonical) -> Tensor:
+    """2ν in canonical time for each member, (S,); NaN where no closed form exists or the decay is algebraic.
+
+    Holds at the Eckart–Young limit; a start that ends elsewhere gets NaN.
+    """
+    landscape = _landscape(problem)
+    sigma, rank = landscape.sigma, problem.rank
+    values = imbalance_value(problem.B, problem.C)
+    out = sigma.new_full((problem.B.shape[0],), torch.nan)
+    present = int((sigma > 0).sum())
+    for member, kept in enumerate(kept_modes(problem)):
+        if kept is None or len(kept) < min(rank, present) or kept != list(range(len(kept))):
+            continue
+        half = values[member] / 2
+        omega = torch.hypot(sigma, half)
+        outside_b = bool(problem.B[member, present:].any())
+        outside_c = bool(problem.C[member, present:].any())
+        if rank < present:
+            beyond = sigma[rank:] < sigma[rank - 1] * (1 - torch.finfo(sigma.dtype).eps * len(sigma))
+            following = int(beyond.to(torch.int64).argmax()) + rank
+            nu = omega[rank - 1] - omega[following] if bool(beyond.any()) else omega.new_zeros(())
+        elif rank == present:
+            choices = [2 * omega[rank - 1]]
+            choices += [omega[rank - 1] - half] if outside_b else []
+            choices += [omega[rank - 1] + half] if outside_c else []
+            nu = torch.stack(choices).min()
+        elif present > 0 and bool(half != 0) and not (outside_b and outside_c):
+            nu = omega[present - 1] - half.abs()
+        elif present > 0 and bool(half != 0):
+            nu = torch.minimum(omega[present - 1] - half.abs(), 2 * half.abs())
+        else:
+            continue
+        out[member] = 2 * nu
+    return out
+
+
+def sharpness_limit(problem: Canonical) -> Tensor:
+    """λ_max of the canonical Hessian at the Eckart–Young limit, √(4σ1² + λ²), (S,); NaN where not known."""
+    landscape = _landscape(problem)
+    values = imbalance_value(problem.B, problem.C)
+    out = torch.hypot(2 * landscape.sigma[0], values)
+    known = torch.tensor(closed_form_holds(problem), device=out.device)
+    reached = excess_limit(problem) == 0
+    return torch.where(known & reached, out, torch.full_like(out, torch.nan))
+
+
+def local_rate(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
+    """2ν from the Gram matrices of states (S, q, r) at a minimum, any imbalance; canonical; NaN where algebraic.
+
+    K_a = CᵀC and K_b = BᵀB. Rank below rank Δ: the smallest eigenvalue of [[K_a, −σI], [−σI, K_b]] for the next
+    smaller singular value σ. Rank equal to rank Δ: the smallest of λ_min(K_a) + λ_min(K_b) and, where B (A) has a
+    part outside the range of Δ, λ_min(K_a) (λ_min(K_b)).
+    """
+    landscape = _landscape(problem)
+    sigma, rank = landscape.sigma, problem.rank
+    present = int((sigma > 0).sum())
+    gram_a, gram_b = C.mT @ C, B.mT @ B
+    if rank < present:
+        beyond = sigma[rank:] < sigma[rank - 1] * (1 - torch.finfo(sigma.dtype).eps * len(sigma))
+        if not bool(beyond.any()):
+            return sigma.new_zeros(B.shape[0])
+        following = sigma[int(beyond.to(torch.int64).argmax()) + rank]
+        cross = (-following * torch.eye(rank, dtype=B.dtype, device=B.device)).expand_as(gram_a)
+        block = torch.cat([torch.cat([gram_a, cross], dim=-1), torch.cat([cross, gram_b], dim=-1)], dim=-2)
+        return 2 * torch.linalg.eigvalsh(block)[..., 0]
+    if rank > present:
+        return sigma.new_full((B.shape[0],), torch.nan)
+    least_a, least_b = torch.linalg.eigvalsh(gram_a)[..., 0], torch.linalg.eigvalsh(gram_b)[..., 0]
+    nu = least_a + least_b
+    outside_b = problem.B[:, present:].abs().amax((-2, -1)) > 0 if present < len(sigma) else least_a.new_zeros(()) > 0
+    outside_c = problem.C[:, present:].abs().amax((-2, -1)) > 0 if present < len(sigma) else least_a.new_zeros(()) > 0
+    nu = torch.where(outside_b, torch.minimum(nu, least_a), nu)
+    return 2 * torch.where(outside_c, torch.minimum(nu, least_b), nu)
+
+
+def energy(problem: Canonical) -> Tensor:
+    """Share of the first r singular values of Δ in Σσ_i², 0-d; NaN for Δ = 0."""
+    squares = _landscape(problem).sigma.square()
+    return squares[: problem.rank].sum() / squares.sum()
+
+
+def _landscape(problem: Canonical) -> FrobeniusLandscape:
+    assert isinstance(problem.landscape, FrobeniusLandscape)
+    return problem.landscape

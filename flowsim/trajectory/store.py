@@ -1,0 +1,118 @@
+"""The result file: one netCDF-4 file per run, written whole or not at all, read with xarray and h5netcdf alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from flowsim.errors import OutputError, ResultError
+
+ENGINE = "h5netcdf"
+FORMAT = 1  # raised when the meaning of a stored name changes
+GROUPS = ("trajectory", "final", "baseline", "theory", "companions")
+
+
+def save(tree: xr.DataTree, path: Path) -> None:
+    """Write the tree to `path` atomically: a reader sees the old file or the new one, never a part.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; nothing is left behind then.
+    """
+    encoding = {
+        node.path: {
+            name: {"zlib": True, "complevel": 4, "shuffle": True}
+            for name, variable in node.dataset.variables.items()
+            if variable.ndim > 0 and np.issubdtype(variable.dtype, np.number)
+        }
+        for node in tree.subtree
+    }
+    with replacing(path) as temporary:
+        tree.to_netcdf(temporary, engine=ENGINE, format="NETCDF4", encoding=encoding)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place once the block has ended well."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The two lines for a file that cannot be written."""
+    return OutputError(
+        f"{path}: cannot be written: {error.strerror or error}", "Check the folder's permissions and free space, or use --out."
+    )
+
+
+def result_file(path: Path | str) -> Path:
+    """The netCDF file of a result given as the file itself or its folder."""
+    path = Path(path)
+    if path.is_dir():
+        found = sorted(path.glob("*.nc"))
+        if len(found) != 1:
+            raise ResultError(
+                f"{path}: holds {len(found)} result files, one wanted", "Give the folder of one result, or its .nc file."
+            )
+        return found[0]
+    if not path.is_file():
+        raise ResultError(f"{path}: no such file or folder", "Give a result folder as printed by `flowsim run`.")
+    return path
+
+
+def load(path: Path | str) -> xr.DataTree:
+    """Read a result into memory.
+
+    Parameters
+    ----------
+    path : Path or str
+        The `.nc` file or the folder that holds it.
+
+    Raises
+    ------
+    ResultError
+        If it is missing, not netCDF-4, damaged, or not written by flowsim.
+    """
+    file = result_file(path)
+    try:
+        with xr.open_datatree(file, engine=ENGINE) as opened:
+            tree: xr.DataTree = opened.load()
+    except Exception as error:  # h5py and xarray raise many kinds for damaged files
+        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ResultError(f"{file}: is not a readable netCDF-4 result: {first}", "Run the scenario again.") from error
+    missing = [name for name in GROUPS if name not in tree.children]
+    if missing or "digest" not in tree.attrs:
+        what = f"lacks the group {missing[0]!r}" if missing else "carries no digest"
+        raise ResultError(f"{file}: is not a flowsim result: it {what}", "Give a file written by `flowsim run`.")
+    if int(tree.attrs.get("format", -1)) != FORMAT:
+        raise ResultError(
+            f"{file}: has result format {tree.attrs.get('format')}, this flowsim reads {FORMAT}", "Run the scenario again."
+        )
+    return tree

@@ -1,0 +1,174 @@
+"""``flowsim run``: what it passes on, what it prints, how it exits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Call, Stand, verdict
+
+
+def test_prints_outcomes_verdicts_and_where_the_result_is(call: Call, scenario: Path, stand: Stand) -> None:
+    result = call("run", scenario)
+    assert (result.exit_code, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0] == "tiny: A tiny scenario"
+    assert any(line.split() == ["flow", "4", "reached"] for line in lines)
+    assert any(
+        line.split() == ["eckart_young", "pass", "0.5", "0.25", "1e-09", "1", "pass"] for line in lines
+    )
+    assert lines[-1] == f"result: {Path('results/tiny-01234567')}"
+
+
+def test_passes_its_options_on(call: Call, scenario: Path, stand: Stand, tmp_path: Path) -> None:
+    args = ("--out", tmp_path / "o", "--device", "cpu", "--no-plots", "--force")
+    call("run", scenario, *args, "--set", "adapter.ranks=[1]", "--set", "time.stop=2.5")
+    [(name, options)] = stand.calls
+    document = options.pop("document")
+    assert name == "execute"
+    assert options == {
+        "out": tmp_path / "o",
+        "device": "cpu",
+        "plots": False,
+        "force": True,
+        "progress": None,  # stderr is no terminal here
+    }
+    assert document.scenario.adapter.ranks == (1,)
+    assert document.scenario.time.stop == 2.5
+
+
+@pytest.mark.parametrize(
+    ("label", "outcome", "code"),
+    [
+        ("flow", "diverged", 3),
+        ("flow", "step_underflow", 3),
+        ("flow", "max_steps", 3),
+        ("flow", "failed", 3),
+        ("flow", "not_yet", 0),
+        ("flow", "stationary_elsewhere", 0),
+        ("descent/simultaneous/learning_rate=0.1", "diverged", 0),
+        ("descent/simultaneous/learning_rate=0.1", "left_minimum", 0),
+        ("descent/simultaneous/learning_rate=0.1", "not_run", 3),
+        ("descent/simultaneous/learning_rate=0.1", "failed", 3),
+    ],
+)
+def test_outcomes_decide_the_exit_code(
+    call: Call, scenario: Path, stand: Stand, label: str, outcome: str, code: int
+) -> None:
+    stand.outcomes = {(label, 2, 1): outcome}
+    result = call("run", scenario)
+    assert result.exit_code == code
+    assert f"1 {outcome}" in result.stdout
+    told = f"not completed: {label}, rank 2, seed 1: {outcome} (because)"
+    assert result.stderr.splitlines()[:1] == ([told] if code else [])
+
+
+def test_several_that_did_not_complete_are_counted(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.outcomes = {("flow", rank, 0): "max_steps" for rank in (1, 2)}
+    assert "(and 1 more)" in call("run", scenario).stderr
+
+
+@pytest.mark.parametrize(
+    ("word", "code", "strict"),
+    [
+        ("pass", 0, 0),
+        ("not_applicable", 0, 0),
+        ("not_reached", 0, 1),
+        ("unresolved", 0, 1),
+        ("fail", 1, 1),
+    ],
+)
+def test_verdicts_decide_the_exit_code(
+    call: Call, scenario: Path, stand: Stand, word: str, code: int, strict: int
+) -> None:
+    stand.rows = [verdict("eckart_young", word), verdict("monotone_loss", "pass")]
+    result = call("run", scenario)
+    assert result.exit_code == code
+    assert (f"eckart_young: {word}: why {word}" in result.stdout) == (word != "pass")
+    result = call("run", scenario, "--strict")
+    assert result.exit_code == strict
+    assert len(result.stderr.splitlines()) == 2 * strict
+
+
+def test_a_flow_that_did_not_complete_goes_before_a_failed_check(
+    call: Call, scenario: Path, stand: Stand
+) -> None:
+    stand.outcomes = {("flow", 1, 0): "failed"}
+    stand.rows = [verdict("eckart_young", "fail")]
+    result = call("run", scenario)
+    assert result.exit_code == 3
+    assert len(result.stderr.splitlines()) == 4
+
+
+def test_complete_already(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.already_complete = True
+    result = call("run", scenario)
+    assert result.exit_code == 0
+    assert "is complete already" in result.stderr
+    assert "eckart_young" in result.stdout
+
+
+def test_quiet_prints_the_folder_alone(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.already_complete = True
+    result = call("run", scenario, "--quiet")
+    assert (result.stdout, result.stderr) == (f"{Path('results/tiny-01234567')}\n", "")
+
+
+def test_json_is_one_object_without_nan(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.rows = [verdict("eckart_young", "pass"), verdict("zero_loss", "not_applicable")]
+    stand.outcomes = {("flow", 1, 0): "not_yet"}
+    record = json.loads(call("run", scenario, "--json").stdout, parse_constant=pytest.fail)
+    assert record["name"] == "tiny"
+    assert record["exit_code"] == 0
+    assert record["file"] == str(Path("results/tiny-01234567/tiny.nc"))
+    assert record["outcomes"]["flow"] == {"reached": 3, "not_yet": 1}
+    assert [row["tolerance"] for row in record["checks"]] == [1e-9, None]
+    assert [row["count"] for row in record["summary"]] == ["1 pass", "1 not_applicable"]
+
+
+def test_dry_run_computes_and_leaves_nothing(
+    call: Call, scenario: Path, stand: Stand, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = call("run", scenario, "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert [name for name, _ in stand.calls] == ["plan"]
+    assert sorted(tmp_path.iterdir()) == before
+    for words in (["trajectories:", "4"], ["file:", "about", "20.0", "KiB"], ["1", "exact", "balanced"]):
+        assert words in [line.split() for line in result.stdout.splitlines()]
+
+
+def test_dry_run_as_json(call: Call, scenario: Path, stand: Stand) -> None:
+    record = json.loads(call("run", scenario, "--dry-run", "--json", "--device", "cpu").stdout)
+    assert record["trajectories"] == 4
+    assert record["folder"] == str(Path("results/tiny-01234567"))
+    assert stand.calls[0][1]["device"] == "cpu"
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_runs(
+    call: Call, scenario: Path, stand: Stand, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    result = call("run", scenario, "--out", tmp_path / "file" / "results")
+    assert (result.exit_code, result.stdout, stand.calls) == (4, "", [])
+    assert len(result.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize("override", ["adapter.ranks=[0]", "adapter.rank=[1]", "time.stop=abc", "nonsense"])
+def test_a_bad_override_is_refused_before_anything_runs(
+    call: Call, scenario: Path, stand: Stand, tmp_path: Path, override: str
+) -> None:
+    before = sorted(tmp_path.iterdir())
+    result = call("run", scenario, "--set", override)
+    assert (result.exit_code, result.stdout, stand.calls) == (2, "", [])
+    assert len(result.stderr.splitlines()) == 2
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_warnings_go_to_stderr(call: Call, scenario: Path, stand: Stand) -> None:
+    result = call("run", scenario, "--set", "adapter.ranks=[1,7]")
+    assert result.exit_code == 0
+    assert "warning:" in result.stderr
+    assert "warning:" not in result.stdout

@@ -1,0 +1,39 @@
+"""``flowsim validate``: every mistake, two lines each, exit 2."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.conftest import Call
+
+
+def test_a_good_scenario(call: Call, scenario: Path) -> None:
+    result = call("validate", scenario)
+    assert (result.exit_code, result.stdout, result.stderr) == (0, f"{scenario}: ok\n", "")
+
+
+def test_every_mistake_is_told_in_two_lines(call: Call, scenario: Path) -> None:
+    text = scenario.read_text(encoding="utf-8")
+    scenario.write_text(text.replace("ranks: [1, 2]", "ranks: [0]").replace("points:", "point:"))
+    result = call("validate", scenario)
+    assert (result.exit_code, result.stdout) == (2, "")
+    lines = result.stderr.splitlines()
+    assert len(lines) == 4
+    for first, second, row in zip(lines[::2], lines[1::2], (5, 6), strict=True):
+        assert f"tiny.yaml:{row}:" in first
+        assert second.startswith("  ")
+
+
+def test_all_files_are_looked_at(call: Call, scenario: Path, tmp_path: Path) -> None:
+    result = call("validate", tmp_path / "absent.yaml", scenario)
+    assert (result.exit_code, result.stdout) == (2, f"{scenario}: ok\n")
+    assert "absent.yaml" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_warnings_are_counted(call: Call, scenario: Path) -> None:
+    text = scenario.read_text(encoding="utf-8")
+    scenario.write_text(text.replace("ranks: [1, 2]", "ranks: [1, 7]"))
+    result = call("validate", scenario)
+    assert (result.exit_code, result.stdout) == (0, f"{scenario}: ok, 1 warning\n")
+    assert result.stderr.startswith(f"{scenario}: warning: ")
