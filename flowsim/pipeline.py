@@ -15,10 +15,9 @@ import xarray as xr
 
 from flowsim import __version__
 from flowsim.checks import check
-from flowsim.errors import InputError, OutputError, ResultError
+from flowsim.errors import ResultError
 from flowsim.integrators.solve import ADAPTIVE_STEPPER, NOT_BALANCED, closed_form_holds
 from flowsim.problem.assemble import Problem, assemble
-from flowsim.report.plots import draw
 from flowsim.scenario.digest import digest_of
 from flowsim.scenario.read import Document, read_scenario
 from flowsim.sweep.collect import build_tree
@@ -110,7 +109,7 @@ def plan(document: Document, device: str | None = None) -> Plan:
     n, m = problem.shape
     states = max(
         (len(clock.union) * (5 if len(clock.items) > 1 else 1) + len(clock.items) * points)
-        * (n + m) * rank * len(seeds_of(problem)) * 8
+        * (n + m) * rank * seeds * 8
         for rank in problem.ranks
     )  # fmt: skip
     numbers = len(clock.items) * (len(TRAJECTORY) + max(problem.ranks)) + 7 * len(COMPANIONS)
@@ -128,11 +127,6 @@ def plan(document: Document, device: str | None = None) -> Plan:
         list(problem.seeds), [item.label for item in clock.items], int(states), ranks * seeds * points * numbers * 8,
         methods,
     )  # fmt: skip
-
-
-def seeds_of(problem: Problem) -> tuple[int, ...]:
-    """The seeds of a problem."""
-    return problem.seeds
 
 
 def folder_name(document: Document) -> str:
@@ -181,6 +175,8 @@ def execute(
             _remove_if_empty(folder)
         raise
     if plots:
+        from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
+
         draw(tree, folder / "figures")
     moment = {
         "started": began.isoformat(timespec="seconds"),
@@ -248,5 +244,3 @@ def _remove_if_empty(folder: Path) -> None:
     except OSError:
         return
 
-
-__all__ = ["Finished", "InputError", "OutputError", "Plan", "execute", "folder_name", "plan", "run"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,29 @@ from flowsim.checks.view import FLOW, View, largest
 
 DECIDING_ORDER = 1.5
 EXPECTED_FALL = 4.0
+SETTLED_SHARE = 1 / 3  # a coefficient that changes by less than this share of the residual has settled
+SETTLED_SLOPE = 0.25  # so has an order that changes by less than this
 MARGIN = 3.0  # a residual counts if it is this far above the solver's error
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The stored variables that one comparison needs."""
+
+    gap: str
+    predicted: str
+    residual: str
+    drift: str
+
+
+AGAINST_FLOW = Names("flow_gap", "predicted_gap", "richardson_residual", "richardson_drift")
+AGAINST_PARTNER = Names(
+    "update_order_gap", "predicted_order_gap", "richardson_order_residual", "richardson_order_drift"
+)
+# The symmetric window has no first-order term: its gap itself falls like h².
+SECOND_ORDER = Names("flow_gap", "", "flow_gap", "")
 
 
 def descent_follows_flow(view: View) -> list[Finding]:
@@ -28,7 +49,7 @@ def descent_follows_flow(view: View) -> list[Finding]:
     families = _families(view, lambda row: row["kind"] == "descent")
     if not families:
         return [not_applicable("scenario", "there is no descent schedule")]
-    return [one for family in families for one in _judge(view, family, "richardson_residual", "flow_gap", "predicted_gap")]
+    return [one for family in families for one in _judge(view, family, AGAINST_FLOW)]
 
 
 def equivalence(view: View) -> list[Finding]:
@@ -39,12 +60,10 @@ def equivalence(view: View) -> list[Finding]:
     findings = []
     for family in families:
         if family[0]["kind"] == "descent":
-            names = ("richardson_order_residual", "update_order_gap", "predicted_order_gap")
-        elif family[0]["update"] == "symmetric":
-            names = ("flow_gap", "flow_gap", "")  # order 2 by itself: its leading coefficient is zero
+            names = AGAINST_PARTNER
         else:
-            names = ("richardson_residual", "flow_gap", "predicted_gap")
-        findings += _judge(view, family, *names)
+            names = SECOND_ORDER if family[0]["update"] == "symmetric" else AGAINST_FLOW
+        findings += _judge(view, family, names)
     return findings
 
 
@@ -57,17 +76,24 @@ def _families(view: View, wanted: Callable[[Row], bool]) -> list[list[Row]]:
     return [sorted(rows, key=lambda row: -row["duration"]) for rows in groups.values()]
 
 
-def _judge(view: View, family: list[Row], residual: str, gap: str, predicted: str) -> Iterable[Finding]:
+def _judge(view: View, family: list[Row], names: Names) -> Iterable[Finding]:
     """One finding per rank: the worst seed."""
     for rank in range(len(view.ranks)):
-        yield worst(
-            [_judge_one(view, family, residual, gap, predicted, rank, seed) for seed in range(len(view.seeds))]
-        )
+        yield worst([_judge_one(view, family, names, rank, seed) for seed in range(len(view.seeds))])
 
 
-def _judge_one(
-    view: View, family: list[Row], residual: str, gap: str, predicted: str, rank: int, seed: int
-) -> Finding:
+@dataclass(frozen=True)
+class Point:
+    """One step size: the sizes over time (largest) of its gap, residual and drift, and the residual's noise."""
+
+    h: float
+    gap: float
+    residual: float
+    drift: float
+    noise: float
+
+
+def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int) -> Finding:
     first = family[0]
     steps = f"inner_steps={first['inner_steps']}" if first["kind"] == "descent" else "windows"
     subject = view.subject(f"{first['kind']}/{first['update']}/{steps}", rank, seed)
@@ -80,49 +106,77 @@ def _judge_one(
     ]  # fmt: skip
     if not usable:
         return not_applicable(subject, "every step is above the stability limit or diverged (iterates not bounded)")
-    points = [(row["duration"], largest(view.trajectory(residual, row["place"], rank)[seed])) for row in usable]
-    noise = [_noise(view, row, residual, gap, rank, seed) for row in usable]
-    clear = [(h, size) for (h, size), level in zip(points, noise, strict=True) if size > MARGIN * level]
-    fitted = _shown(view, usable, gap, predicted, rank, seed)
+    points = [_point(view, row, names, rank, seed) for row in usable]
+    shown = _shown(view, usable, points, names, rank, seed)
+    clear = [p for p in points if p.residual > MARGIN * p.noise]
     if len(clear) < 2:
-        known = sum(math.isfinite(size) for _, size in points)
-        why = (
-            "fewer than two residuals: three step sizes with common recorded times are needed"
-            if known < 2
-            else "the residuals are too close to the solver's error; tighten solver.rtol or take larger steps"
+        few = sum(math.isfinite(p.residual) for p in points) < 2
+        return _open(subject, f"{TOO_FEW if few else TOO_CLOSE}; {shown}")
+    coarse, fine = clear[-2:]
+    order = _slope(coarse.h, coarse.residual, fine.h, fine.residual)
+    fall, tolerance = 2.0**order, EXPECTED_FALL - 2.0**DECIDING_ORDER
+    if order >= DECIDING_ORDER:
+        return Finding(
+            subject, fall, EXPECTED_FALL, tolerance, Verdict.PASS, f"fall of the residual per halving; {shown}"
         )
-        return Finding(subject, math.nan, EXPECTED_FALL, math.nan, Verdict.UNRESOLVED, f"{why}; {fitted}")
-    (h_big, big), (h_small, small) = clear[-2:]
-    order = math.log(big / small) / math.log(h_big / h_small)
-    fall = 2.0**order
-    verdict = Verdict.PASS if order >= DECIDING_ORDER else Verdict.FAIL
-    tolerance = EXPECTED_FALL - 2.0**DECIDING_ORDER
-    return Finding(subject, fall, EXPECTED_FALL, tolerance, verdict, f"fall of the residual per halving; {fitted}")
+    why = _why_wrong(points, coarse, names)
+    if not why:
+        return _open(subject, f"{NOT_ASYMPTOTIC} (the residual falls {fall:.3g}-fold per halving); {shown}")
+    return Finding(subject, fall, EXPECTED_FALL, tolerance, Verdict.FAIL, f"{why}; {shown}")
 
 
-def _noise(view: View, row: Row, residual: str, gap: str, rank: int, seed: int) -> float:
-    """Error of a residual that the solvers' own errors allow."""
-    error = largest(view.trajectory("estimated_error", FLOW, rank)[seed])
-    error += largest(view.trajectory("estimated_error", row["place"], rank)[seed])
-    if residual == gap:
-        return error
-    # Two gaps divided by their steps (the finer at about h/2: weights 4/h and 1/h), and the coefficient's own
-    # solve at rtol, whose error grows a hundredfold at most over the horizons in use.
-    coefficient = largest(view.trajectory(gap, row["place"], rank)[seed]) / row["duration"]
-    return 5 * error / float(row["duration"]) + 100 * float(view.tree.attrs["rtol"]) * coefficient
+TOO_FEW = "fewer than two residuals: three step sizes with common recorded times are needed"
+TOO_CLOSE = "the residuals are too close to the solver's error; tighten solver.rtol or take larger steps"
+NOT_ASYMPTOTIC = "the steps are too large for their leading order to show; take smaller steps"
 
 
-def _shown(view: View, rows: list[Row], gap: str, predicted: str, rank: int, seed: int) -> str:
+def _open(subject: str, reason: str) -> Finding:
+    return Finding(subject, math.nan, EXPECTED_FALL, math.nan, Verdict.UNRESOLVED, reason)
+
+
+def _why_wrong(points: list[Point], coarse: Point, names: Names) -> str:
+    """Why a residual that does not fall contradicts the statement; empty where the steps are just too large.
+
+    Either the gap itself has settled at too low an order, or the measured coefficient has settled (its change is
+    small against the residual) at a value that is not the predicted one.
+    """
+    gaps = [p for p in points if p.gap > 0]
+    if len(gaps) >= 3:
+        before, last = (_slope(a.h, a.gap, b.h, b.gap) for a, b in zip(gaps[-3:-1], gaps[-2:], strict=True))
+        wanted = DECIDING_ORDER if names is SECOND_ORDER else DECIDING_ORDER - 1
+        if last < wanted and abs(last - before) < SETTLED_SLOPE:
+            return f"the gap does not fall as it should: its order has settled at {last:.2f}"
+    if coarse.drift < SETTLED_SHARE * coarse.residual:
+        return "the measured leading coefficient has settled, and is not the predicted one"
+    return ""
+
+
+def _slope(h1: float, y1: float, h2: float, y2: float) -> float:
+    return math.log(y1 / y2) / math.log(h1 / h2)
+
+
+def _point(view: View, row: Row, names: Names, rank: int, seed: int) -> Point:
+    def size(name: str) -> float:
+        return largest(view.trajectory(name, row["place"], rank)[seed]) if name else math.nan
+
+    h, gap = float(row["duration"]), size(names.gap)
+    error = largest(view.trajectory("estimated_error", FLOW, rank)[seed]) + size("estimated_error")
+    if names is SECOND_ORDER:
+        return Point(h, gap, gap, math.nan, error)
+    # Two gaps divided by their steps (weights 4/h and 1/h for halved steps), and the coefficient's own solve at
+    # rtol, whose error over the horizons in use stays below a hundred times that.
+    noise = 5 * error / h + 100 * float(view.tree.attrs["rtol"]) * gap / h
+    return Point(h, gap, size(names.residual), size(names.drift), noise)
+
+
+def _shown(view: View, rows: list[Row], points: list[Point], names: Names, rank: int, seed: int) -> str:
     """Fitted slope and measured over predicted gap at the smallest step: shown, not judged."""
-    sizes = np.array([largest(view.trajectory(gap, row["place"], rank)[seed]) for row in rows])
-    steps = np.array([row["duration"] for row in rows])
-    good = np.isfinite(sizes) & (sizes > 0)
-    text = "no gap"
-    if good.sum() >= 2:
-        slope = np.polyfit(np.log(steps[good]), np.log(sizes[good]), 1)[0]
-        text = f"fitted slope of the gap {slope:.4f}"
-    if predicted and good.any():
-        last = rows[int(np.flatnonzero(good)[-1])]
-        theory = largest(view.trajectory(predicted, last["place"], rank)[seed])
-        text += f", gap/predicted at the smallest step {sizes[good][-1] / theory:.4f}"
+    good = [place for place, p in enumerate(points) if p.gap > 0 and math.isfinite(p.gap)]
+    if len(good) < 2:
+        return "no slope"
+    steps, sizes = np.array([points[i].h for i in good]), np.array([points[i].gap for i in good])
+    text = f"fitted slope of the gap {np.polyfit(np.log(steps), np.log(sizes), 1)[0]:.4f}"
+    if names.predicted:
+        theory = largest(view.trajectory(names.predicted, rows[good[-1]]["place"], rank)[seed])
+        text += f", gap/predicted at the smallest step {sizes[-1] / theory:.4f}"
     return text

@@ -23,7 +23,7 @@ from flowsim.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from flowsim.run import Finished, Plan
+    from flowsim.pipeline import Finished, Plan
     from flowsim.scenario import Document
 
 
@@ -89,7 +89,7 @@ def run(
     ensure_writable(out)
 
     from flowsim.checks import summarize, verdict_table
-    from flowsim.run import execute
+    from flowsim.pipeline import execute
 
     with tables.progress_bar(not quiet) as progress:
         done = execute(document, out=out, device=device, plots=not no_plots, force=force, progress=progress)
@@ -108,7 +108,7 @@ def run(
 
 
 def _dry_run(document: Document, out: Path, device: str | None, *, as_json: bool) -> None:
-    from flowsim.run import plan
+    from flowsim.pipeline import plan
 
     planned = plan(document, device)
     folder = out / planned.folder_name

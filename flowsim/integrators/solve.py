@@ -11,7 +11,7 @@ from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.landscape import FrobeniusLandscape, TraceLandscape
 from flowsim.errors import HypothesisError, InputError
 from flowsim.integrators import engine
-from flowsim.integrators.base import Solution, Status, rounding_bound, scatter
+from flowsim.integrators.base import Solution, rounding_bound, scatter
 from flowsim.integrators.exact import balanced, trace_squared
 
 ADAPTIVE_STEPPER = "dopri5"
@@ -103,8 +103,3 @@ def _integrated(
         B, C, result.status, [name] * batch, [stepper] * batch, result.steps, result.evaluations,
         rounding_bound(B, C, 4 * (1 + steps)),
     )  # fmt: skip
-
-
-def is_complete(solution: Solution) -> bool:
-    """Whether every trajectory reached its last time."""
-    return all(status is Status.COMPLETED for status in solution.status)

@@ -1,1 +1,1 @@
-"""Pictures of a stored result."""
+"""Figures of a stored result: pure functions of the file, nothing solved here."""

@@ -38,26 +38,40 @@ _PATTERNS = {
 }
 
 
-def yaml_path(data: Any, loc: tuple[str | int, ...]) -> Path:
-    """The place in `data` that a pydantic location means: the names of union members are left out."""
+def yaml_path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
+    """The place in the data that a pydantic location means: without the names of union members.
+
+    Examples
+    --------
+    >>> from flowsim.scenario.model import Scenario
+    >>> yaml_path(Scenario, ("target", "values", "values", 0, 1))
+    ('target', 'values', 0, 1)
+    """
     path: list[str | int] = []
-    here, tagged = data, False
-    for number, step in enumerate(loc):
-        last = number == len(loc) - 1
-        if isinstance(here, dict):
-            if not tagged and step == here.get("kind") and not (last and step in here):
-                tagged = True
-                continue
-            here = here.get(step) if isinstance(step, str) else None
-        elif isinstance(here, (list, tuple)):
-            if not isinstance(step, int):
-                continue  # the member "list" of a union
-            here = here[step] if step < len(here) else None
-        elif isinstance(step, str) and here is not None and step in ("list", "text"):
+    here: list[Any] = [model]
+    for step in loc:
+        if len(here) > 1:
+            here = [part for part in here if step in _tags(part)]
             continue
-        tagged = False
         path.append(step)
+        part = here[0] if here else Any
+        if isinstance(step, int):
+            here = list(_flat(get_args(part)[0])) if get_origin(part) is tuple else []
+        else:
+            fields = {name: info for one in _models(part) for name, info in one.model_fields.items()}
+            here = (
+                [below for below in _flat(fields[step].annotation) if below is not type(None)]
+                if step in fields
+                else []
+            )
     return tuple(path)
+
+
+def _tags(part: Any) -> list[str]:
+    """What pydantic calls a member of one of the unions of a scenario."""
+    if models := _models(part):
+        return list(_literals(models[0].model_fields["kind"].annotation))
+    return ["list"] if get_origin(part) is tuple else ["text"]
 
 
 def explain(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[Path]:
@@ -80,7 +94,7 @@ def explain(error: ValidationError, tree: Tree, model: type[BaseModel]) -> list[
     unknown = []
     for item in error.errors(include_url=False):
         kind, value, context = item["type"], item["input"], item.get("ctx", {})
-        path = yaml_path(tree.data, item["loc"])
+        path = yaml_path(model, item["loc"])
         if kind == "extra_forbidden":
             unknown.append(path)
             _unknown_key(tree, model, path)
@@ -132,6 +146,8 @@ def _sentence(kind: str, path: Path, value: Any, context: dict[str, Any], messag
         hint = f"Write {wanted} here."
         if isinstance(value, str) and wanted.endswith("number"):
             hint = "Write it as 12 or 1e-3, without quotes and units."
+        elif kind == "string_type" and isinstance(value, (int, float)):
+            hint = "Put quotes around it."
         elif kind == "int_type" and isinstance(value, float) and value.is_integer():
             hint = f"Write {int(value)}."
         if isinstance(value, int) and not isinstance(value, bool) and kind == "float_type":
@@ -158,8 +174,6 @@ def _sentence(kind: str, path: Path, value: Any, context: dict[str, Any], messag
         rule = _PATTERNS[str(path[-1])]
         hint = "Choose a name such as frobenius-2." if path[-1] == "name" else "Correct it."
         return f"{shown(value)} {rule}", hint
-    if kind == "string_unicode":
-        return "is not proper Unicode text", "Write plain characters."
     return message, "Correct the value."
 
 

@@ -158,8 +158,7 @@ def _shape_of(path: KeyPath, spec: Any, tree: Tree, folder: Path, look: Look) ->
 
 
 def _check_objective(parts: Parts, tree: Tree, shape: Shape | None) -> None:
-    objective = parts.get("objective")
-    if objective is None or objective.kind != "trace_squared":
+    if parts.get("objective.kind") != "trace_squared":
         return
     if parts.get("target") is not None:
         hint = "Remove target, or choose the frobenius objective."
@@ -168,14 +167,14 @@ def _check_objective(parts: Parts, tree: Tree, shape: Shape | None) -> None:
         at: KeyPath = ("pretrained", "shape") if ("pretrained", "shape") in tree.places else ("pretrained",)
         what = f"trace_squared needs a square matrix, not {shape[0]} x {shape[1]}"
         tree.add(at, what, "Give pretrained as many rows as columns.")
-    init = parts.get("init")
+    init = parts.get("adapter.init")
     if init is not None and init.kind == "spectral" and init.of == "difference":
         what = "trace_squared has no target, and so no difference"
         tree.add(("adapter", "init", "of"), what, "Write of: pretrained.")
 
 
 def _check_init(parts: Parts, tree: Tree, look: Look) -> None:
-    init, ranks, seeds = parts.get("init"), parts.get("ranks"), parts.get("seeds")
+    init, ranks, seeds = (parts.get(f"adapter.{name}") for name in ("init", "ranks", "seeds"))
     if init is None:
         return
     if init.kind in ("spectral", "pissa", "values") and seeds is not None and len(seeds) > 1:
@@ -237,8 +236,7 @@ def _check_values(init: Any, ranks: tuple[int, ...] | None, shape: Shape | None,
 
 
 def _check_schedules(parts: Parts, tree: Tree, look: Look) -> None:
-    time = parts.get("time")
-    stop = None if time is None else time.stop
+    stop = parts.get("time.stop")
     first: dict[str, int] = {}
     for index, schedule in sorted(parts.schedules.items()):
         at: KeyPath = ("schedules", index)
@@ -269,20 +267,18 @@ def _check_rounds(schedule: Any, stop: float, at: KeyPath, tree: Tree, look: Loo
 
 
 def _check_precision(parts: Parts, look: Look) -> None:
-    solver, compute = parts.get("solver"), parts.get("compute")
-    if solver is None or compute is None:
-        return
-    if solver.rtol < 4 * _EPSILON[compute.dtype]:
-        look.warnings.append(f"solver.rtol: {solver.rtol:g} is below what {compute.dtype} can resolve")
+    rtol, dtype = parts.get("solver.rtol"), parts.get("compute.dtype")
+    if rtol is not None and dtype is not None and rtol < 4 * _EPSILON[dtype]:
+        look.warnings.append(f"solver.rtol: {rtol:g} is below what {dtype} can resolve")
 
 
 def _check_memory(parts: Parts, tree: Tree, shape: Shape) -> None:
-    ranks, seeds, time, save = (parts.get(name) for name in ("ranks", "seeds", "time", "save"))
-    if ranks is None or seeds is None or time is None:
+    ranks, seeds, points = (parts.get(name) for name in ("adapter.ranks", "adapter.seeds", "time.points"))
+    if ranks is None or seeds is None or points is None:
         return
     count = max(1, sum(len(schedule.labels()) for schedule in parts.schedules.values()))
-    keep = save is not None and save.factors == "all"
-    needed = needed_memory(shape, ranks, len(seeds), time.points, count, keep_factors=keep)
+    keep = parts.get("save.factors") == "all"
+    needed = needed_memory(shape, ranks, len(seeds), points, count, keep_factors=keep)
     free = available_memory()
     if needed > free:
         dense = needed_memory(shape, (1,), 1, 2, 1, keep_factors=False)

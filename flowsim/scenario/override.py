@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from flowsim.scenario.text import parse_tree
+from flowsim.scenario.text import is_text, parse_tree
 from flowsim.scenario.tree import Tree, dotted
 from flowsim.scenario.types import Path, shown
 
@@ -25,7 +25,7 @@ def apply_override(tree: Tree, setting: str) -> None:
     dots, equals, text = setting.partition("=")
     dots = dots.strip()
     steps = dots.split(".")
-    if not equals or not all(steps):
+    if not equals or not all(steps) or not is_text(setting):
         tree.add_at(setting, (), "is not of the form key.path=value", "Write it as in --set time.stop=10.")
         return
     part = parse_tree(text, setting)

@@ -10,10 +10,32 @@ from typing import Any
 from pydantic import BaseModel, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
-from flowsim.scenario.model import Adapter, DescentSchedule, FlowSchedule, Scenario, Schedule
+from flowsim.scenario.model import (
+    Adapter,
+    Compute,
+    DescentSchedule,
+    FlowSchedule,
+    Objective,
+    Save,
+    Scenario,
+    Schedule,
+    Solver,
+    Time,
+)
 from flowsim.scenario.types import Part, Path
 
 __all__ = ["Parts", "salvage"]
+
+
+# Sections whose keys are looked at one by one, so that a mistake in one key does not hide another.
+_DIVIDED: dict[str, type[Part]] = {
+    "objective": Objective,
+    "adapter": Adapter,
+    "time": Time,
+    "solver": Solver,
+    "compute": Compute,
+    "save": Save,
+}
 
 
 class _OneSchedule(Part):
@@ -22,12 +44,12 @@ class _OneSchedule(Part):
 
 @dataclass(frozen=True)
 class Parts:
-    """Sections of a scenario by name (those of `adapter` by theirs); one that is not valid is absent.
+    """Sections of a scenario by their dotted path; one that is not valid is absent.
 
     Attributes
     ----------
     sections : dict
-        ``objective``, ``pretrained``, ``target`` ..., and ``ranks``, ``seeds``, ``init``, ``scaling``.
+        ``pretrained``, ``target`` ..., and the keys of some sections, as in ``adapter.ranks``.
     schedules : dict
         Position -> schedule.
     """
@@ -38,8 +60,10 @@ class Parts:
     @classmethod
     def of(cls, scenario: Scenario) -> Parts:
         """All parts of a valid scenario."""
-        sections = {name: getattr(scenario, name) for name in Scenario.model_fields}
-        sections |= {name: getattr(scenario.adapter, name) for name in Adapter.model_fields}
+        sections: dict[str, Any] = {name: getattr(scenario, name) for name in Scenario.model_fields}
+        for section, model in _DIVIDED.items():
+            for name in model.model_fields:
+                sections[f"{section}.{name}"] = getattr(sections[section], name)
         return cls(sections, dict(enumerate(scenario.schedules)))
 
     def get(self, name: str) -> Any:
@@ -66,8 +90,10 @@ def salvage(data: dict[str, Any], unknown: Sequence[Path]) -> Parts:
     for path in unknown:
         _remove(data, path)
     sections = _valid_fields(Scenario, data)
-    if isinstance(data.get("adapter"), dict):
-        sections |= _valid_fields(Adapter, data["adapter"])
+    for section, model in _DIVIDED.items():
+        below = data.get(section, {})
+        if isinstance(below, dict):
+            sections |= {f"{section}.{name}": value for name, value in _valid_fields(model, below).items()}
     schedules = {}
     written = data.get("schedules", [])
     if "schedules" in sections:

@@ -17,11 +17,12 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from flowsim.scenario.tree import Tree
 from flowsim.scenario.types import Path, shown
 
-__all__ = ["parse_tree"]
+__all__ = ["is_text", "parse_tree"]
 
 MAX_DEPTH = 50
 MAX_REPEATED = 100_000
 _TAG = "tag:yaml.org,2002:"
+_NO_TEXT = "half of a surrogate pair is no text"
 
 
 def parse_tree(text: str, name: str) -> Tree:
@@ -161,6 +162,9 @@ class _Builder:
                 continue
             key = str(key_node.value)
             below = (*path, key)
+            if not is_text(key):
+                self.tree.add_at(place, below, _NO_TEXT, "Write keys as plain words.")
+                continue
             if key in result:
                 first = self.tree.keys[below]
                 line = first[0] if isinstance(first, tuple) else first
@@ -195,8 +199,11 @@ class _Builder:
     def _scalar(self, node: ScalarNode, path: Path) -> Any:
         tag, text = _tag(node), str(node.value)
         try:
-            if tag == _TAG + "str":
+            if tag == _TAG + "str" and is_text(text):
                 return text
+            if tag == _TAG + "str":
+                self._refuse(node, path, _NO_TEXT, "Write plain characters.")
+                return None
             if tag == _TAG + "int":
                 return _integer(text)
             if tag == _TAG + "float":
@@ -212,6 +219,15 @@ class _Builder:
             return None
         self._refuse_tag(node, path)
         return None
+
+
+def is_text(text: str) -> bool:
+    """Whether a string can be written as UTF-8; escapes in YAML and foreign arguments may not be."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _tag(node: Node) -> str:

@@ -11,6 +11,9 @@ from flowsim.scenario.types import Path, shown
 
 __all__ = ["Tree", "dotted"]
 
+# Of a message: what a file repeats endlessly is not repeated to the user.
+MAX_TEXT = 500
+
 
 def dotted(path: Path) -> str:
     """A path as written in messages and after ``--set``: ``schedules.0.windows``."""
@@ -85,6 +88,8 @@ class Tree:
 
 
 def _printable(text: str) -> str:
-    """Text without characters that break lines or steer a terminal; a scenario may contain any."""
+    """A message without characters that break lines or steer a terminal; a scenario may contain any."""
+    if len(text) > MAX_TEXT:
+        text = text[:MAX_TEXT] + " ..."
     plain = (char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
     return text if text.isprintable() else "".join(plain)

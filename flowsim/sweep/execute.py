@@ -18,7 +18,7 @@ from flowsim.dynamics.rounds import iterate
 from flowsim.dynamics.sequential import window_step
 from flowsim.integrators import engine
 from flowsim.integrators.base import Solution, Status, rounding_bound
-from flowsim.integrators.solve import ADAPTIVE_STEPPER, is_complete, refuse_inexact, solve_flow
+from flowsim.integrators.solve import ADAPTIVE_STEPPER, refuse_inexact, solve_flow
 from flowsim.problem.assemble import Problem
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 from flowsim.scenario.model import Scenario
@@ -128,8 +128,8 @@ def solve_rank(
     result.companions = companions_of(batch, flow, times, size, rtol=solver.rtol, atol=solver.atol)
     advance("flow")
     result.theory = {name: _numpy(value) for name, value in theory_of(batch, problem.shape, float(clock.times[-1])).items()}
-    responses = _responses(batch, union, scenario) if len(clock.items) > 1 else None
-    reference = gaps.FlowReference(run.B, run.C, responses, size, batch.clock)
+    variation = _variation(batch, union, scenario) if len(clock.items) > 1 else None
+    reference = gaps.FlowReference(run.B, run.C, variation, size, batch.clock)
     collect: dict[str, list[np.ndarray]] = {}
     final: dict[str, list[list[object]]] = {}
     states = _Runner(batch, clock, device)
@@ -190,14 +190,14 @@ class _Runner:
             [total * evaluations] * count, rounding_bound(B, C, operations),
         )  # fmt: skip
 
-    def finer(self, item: ScheduleItem) -> ScheduleItem | None:
-        """The family's next smaller step."""
+    def finer(self, item: ScheduleItem) -> list[ScheduleItem]:
+        """The family's next two smaller steps, the larger first."""
         assert item.duration is not None
         smaller = [
             other for other in self.clock.items
             if other.duration is not None and other.family == item.family and other.duration < item.duration
         ]  # fmt: skip
-        return max(smaller, key=lambda other: other.duration or 0.0, default=None)
+        return sorted(smaller, key=lambda other: -(other.duration or 0.0))[:2]
 
 
 def _pick(run: Solution, places: Tensor) -> Solution:
@@ -220,8 +220,8 @@ def _flow_states(flow: Solution, companions: list[Companion], size: Tensor) -> _
     )
 
 
-def _responses(batch: Canonical, union: Tensor, scenario: Scenario) -> Tensor | None:
-    """First variations of the flow at all recorded times, (U, S, 4, 2, q, r); None if they cannot be solved."""
+def _variation(batch: Canonical, union: Tensor, scenario: Scenario) -> Tensor | None:
+    """The flow with its first variations at all recorded times, (U, S, 5, 2, q, r); None if it cannot be solved."""
     start = torch.stack([batch.B, batch.C], dim=1)
     state = torch.cat([start[:, None], torch.zeros_like(start)[:, None].expand(-1, 4, -1, -1, -1)], dim=1)
     solved = engine.integrate(
@@ -230,7 +230,7 @@ def _responses(batch: Canonical, union: Tensor, scenario: Scenario) -> Tensor | 
     )  # fmt: skip
     if any(status is not Status.COMPLETED for status in solved.status):
         return None
-    return solved.states[:, :, 1:]
+    return solved.states
 
 
 def _trajectory(batch: Canonical, kept: _States, modes: int) -> dict[str, Tensor]:
@@ -243,42 +243,63 @@ def _trajectory(batch: Canonical, kept: _States, modes: int) -> dict[str, Tensor
 def _gaps(
     item: ScheduleItem, kept: _States, flow: gaps.FlowReference, runner: _Runner, clock: Clock
 ) -> dict[str, Tensor]:
+    """Measured, predicted and extrapolated gaps of one schedule, (T, S) each; NaN where they are not defined."""
     blank = torch.full_like(kept.error, math.nan)
-    out = {
-        "flow_gap": torch.zeros_like(kept.error), "update_order_gap": blank, "predicted_gap": blank,
-        "predicted_order_gap": blank, "richardson_residual": blank, "richardson_order_residual": blank,
-    }  # fmt: skip
+    out = dict.fromkeys(GAP_NAMES, blank)
     if item.duration is None:
-        return out
-    h, own = item.duration, (kept.B, kept.C)
-    weights = gaps.weights_of(item)
+        return out | {"flow_gap": torch.zeros_like(kept.error)}
+    own = (kept.B, kept.C)
     out["flow_gap"] = products.distance(*own, flow.B, flow.C) / flow.size
-    out["predicted_gap"] = gaps.predicted(flow, weights, h)
-    partner = None
-    if item.kind == "descent" and item.update != "simultaneous":
-        partner = runner.of(item.with_update("simultaneous"))
-        out["update_order_gap"] = products.distance(*own, partner.B, partner.C) / flow.size
-        out["predicted_order_gap"] = gaps.predicted(flow, gaps.order_weights(item), h)
-    finer = runner.finer(item)
-    if finer is None or flow.responses is None or weights is None:
-        return out
-    assert finer.duration is not None
-    here, there = clock.items.index(item), clock.items.index(finer)
-    common = np.flatnonzero(clock.places[here] == clock.places[there])
-    at = torch.as_tensor(common, device=kept.B.device)
-    small, local = runner.of(finer), flow.at(at)
-    coarse = [(kept.B[at], kept.C[at]), (local.B, local.C)]
-    fine = [(small.B[at], small.C[at]), (local.B, local.C)]
-    out["richardson_residual"] = blank.index_copy(
-        0, at, gaps.richardson(local, weights, coarse, fine, h, finer.duration)
-    )
+    weights = gaps.weights_of(item)
+    out["predicted_gap"] = gaps.predicted(flow, weights, item.duration)
+    if weights is not None:
+        family = [item, *runner.finer(item)]
+        against_flow = [(runner.of(one), (flow.B, flow.C)) for one in family]
+        names = ("richardson_residual", "richardson_drift")
+        out |= _extrapolated(names, family, against_flow, weights, flow, clock, blank)
     order = gaps.order_weights(item)
-    if partner is not None and order is not None:
-        small_partner = runner.of(finer.with_update("simultaneous"))
-        coarse[1] = (partner.B[at], partner.C[at])
-        fine[1] = (small_partner.B[at], small_partner.C[at])
-        residual = gaps.richardson(local, order, coarse, fine, h, finer.duration)
-        out["richardson_order_residual"] = blank.index_copy(0, at, residual)
+    if item.kind == "descent" and item.update != "simultaneous" and order is not None:
+        family = [item, *runner.finer(item)]
+        partners = [runner.of(one.with_update("simultaneous")) for one in family]
+        out["update_order_gap"] = products.distance(*own, partners[0].B, partners[0].C) / flow.size
+        out["predicted_order_gap"] = gaps.predicted(flow, order, item.duration)
+        against_partner = [(runner.of(one), (p.B, p.C)) for one, p in zip(family, partners, strict=True)]
+        names = ("richardson_order_residual", "richardson_order_drift")
+        out |= _extrapolated(names, family, against_partner, order, flow, clock, blank)
+    return out
+
+
+GAP_NAMES = (
+    "flow_gap", "update_order_gap", "predicted_gap", "predicted_order_gap", "richardson_residual",
+    "richardson_drift", "richardson_order_residual", "richardson_order_drift",
+)  # fmt: skip
+
+
+def _extrapolated(
+    names: tuple[str, str], family: list[ScheduleItem], states: list[tuple[_States, gaps.Pair]],
+    weights: tuple[float, ...], flow: gaps.FlowReference, clock: Clock, blank: Tensor,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Residual and drift of the first two (three) steps of a family, at the times they have in common."""
+    out: dict[str, Tensor] = {}
+    if flow.variation is None or len(family) < 2:
+        return out
+    places = [clock.places[clock.items.index(one)] for one in family[:3]]
+    for name, count in zip(names, (2, 3), strict=True):
+        common = np.flatnonzero(np.logical_and.reduce([places[0] == other for other in places[:count]]))
+        if len(family) < count or not len(common):
+            continue
+        at = torch.as_tensor(common, device=blank.device)
+        measured = [
+            gaps.Gap((own.B, own.C), other, one.duration or math.nan).at(at)
+            for one, (own, other) in zip(family[:count], states[:count], strict=True)
+        ]
+        local = flow.at(at)
+        value = (
+            gaps.richardson_residual(local, weights, measured[0], measured[1])
+            if count == 2
+            else gaps.richardson_drift(local, *measured)
+        )
+        out[name] = blank.index_copy(0, at, value)
     return out
 
 
@@ -332,8 +353,3 @@ def _baseline(batch: Canonical, times: Tensor) -> dict[str, Tensor]:
 def _numpy(value: Tensor) -> np.ndarray:
     array: np.ndarray = value.detach().cpu().to(torch.float64).numpy()
     return array
-
-
-def completed(run: Solution) -> bool:
-    """Whether every trajectory of a solve reached its last time."""
-    return is_complete(run)

@@ -63,6 +63,13 @@ TRAJECTORY = {
         "|(q d(h/q) - d(h))/(q - 1) - e1|_F, d(h) = s (B A - B A_flow)/(h max_t |s B A_flow|_F), "
         "h/q the next smaller step of the family",
     ),
+    "richardson_drift": Variable(
+        "change of the extrapolated gap coefficient", "1", "extrapolant of (h, h/q) minus that of (h/q, h/q^2)"
+    ),
+    "richardson_order_drift": Variable(
+        "change of the extrapolated update-order coefficient", "1",
+        "as richardson_drift for sequential minus simultaneous descent",
+    ),
     "richardson_order_residual": Variable(
         "update-order gap beyond its leading term", "1",
         "as richardson_residual for sequential minus simultaneous descent",

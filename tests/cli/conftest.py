@@ -170,7 +170,7 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     """Put stand-ins in the place of everything that computes, stores or draws."""
     stand = Stand()
     places: dict[str, dict[str, Any]] = {
-        "flowsim.run": {"execute": stand.execute, "plan": stand.plan},
+        "flowsim.pipeline": {"execute": stand.execute, "plan": stand.plan},
         "flowsim.checks": {
             "check": stand.check,
             "verdict_table": stand.verdict_table,

@@ -1,0 +1,238 @@
+"""Flows and descents from Python: `simulate` and `descend`, one adapter or a batch, as xarray datasets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from flowsim.dynamics import descent, sequential
+from flowsim.dynamics.coordinates import Canonical, canonical
+from flowsim.dynamics.rounds import iterate, nearest_rounds
+from flowsim.errors import InputError
+from flowsim.integrators.base import Solution, Status, rounding_bound
+from flowsim.integrators.solve import solve_flow
+from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
+from flowsim.sweep.outcome import Ending, decide
+from flowsim.theory.limits import theory_of
+from flowsim.trajectory.measure import measure
+from flowsim.trajectory.provenance import choose_device
+from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
+
+RECORDED = ("loss", "excess_loss", "gradient_norm", "imbalance_drift")
+
+
+def simulate(
+    objective: Objective, adapter: Adapter, times: Sequence[float] | np.ndarray, update: str = "simultaneous",
+    window: float | None = None, solver: str = "auto", rtol: float = 1e-9, atol: float = 1e-12,
+    device: str = "auto", error: str = "factors", reach: float = 1e-6,
+) -> xr.Dataset:  # fmt: skip
+    """Solve the gradient flow A' = −sBᵀ∇f(W), B' = −s∇f(W)Aᵀ, W = W0 + sBA.
+
+    Parameters
+    ----------
+    objective : Frobenius or TraceSquared
+    adapter : Adapter
+        The state at time 0, with or without a batch dimension.
+    times : sequence of float, (T,)
+        Flow times at which states are wanted, strictly increasing and not negative.
+    update : str
+        `simultaneous`; or `a_first`, `b_first`, `symmetric`: the sequential flow, where each factor follows its
+        own exact flow for a `window` in turn (states are those of the round nearest to each time).
+    window : float, optional
+        Required by the sequential flow.
+    solver : str
+        `auto` (closed form where one holds), `exact`, `adaptive`, or a torchdiffeq method name.
+    rtol, atol : float
+        Tolerances of a numerical solver, in a norm of the whole state that no rotation changes.
+    device : str
+        `auto`, `cpu`, `cuda`, …
+    error : str
+        `factors`: A and B are those of the flow. `product`: BA is; A and B up to an orthogonal r × r matrix.
+    reach : float
+        `outcome` is `reached` when the excess loss is below this share of its start.
+
+    Returns
+    -------
+    Dataset
+        Over `time` (and `batch`): A (time, factor, column), B (time, row, factor), loss, excess_loss,
+        gradient_norm, imbalance_drift; outcome, method, steps, evaluations, reason.
+
+    Raises
+    ------
+    InputError
+        For arguments that make no sense; `HypothesisError` if `exact` is asked for where no closed form holds.
+    """
+    grid = _increasing(times)
+    _one_of("error", error, ("factors", "product"))
+    _one_of("update", update, ("simultaneous", *sequential.ORDERS))
+    _positive("rtol", rtol)
+    _positive("reach", reach)
+    if not (math.isfinite(atol) and atol >= 0):
+        raise InputError(f"atol: is {atol}, must be finite and not negative", "Choose 1e-12, say.")
+    if (window is None) != (update == "simultaneous"):
+        raise InputError(
+            f"window: is {window} with update {update!r}", "Sequential updates need a window; simultaneous takes none."
+        )
+    batch = _batch(objective, adapter, device)
+    if window is None:
+        clock = torch.as_tensor(grid, device=batch.B.device)
+        solution = solve_flow(batch, clock, method=solver, rtol=rtol, atol=atol, factors=error == "factors")
+        return _dataset(batch, solution, grid, grid, objective, adapter.batched, reach)
+    _positive("window", window)
+    step = sequential.window_step(batch.landscape, update, batch.clock * window)
+    rounds = nearest_rounds(grid, window)
+    solution = _iterated(batch, step, rounds, "window", update, 3 if update == "symmetric" else 2, 1)
+    dataset = _dataset(batch, solution, grid, rounds * window, objective, adapter.batched, reach)
+    return dataset.assign_coords(
+        flow_time=("time", rounds * window, {"long_name": "flow time of the recorded round", "units": "time"})
+    )
+
+
+def descend(
+    objective: Objective, adapter: Adapter, steps: int, learning_rate: float, update: str = "simultaneous",
+    inner_steps: int = 1, every: int = 1, device: str = "auto", reach: float = 1e-6,
+) -> xr.Dataset:  # fmt: skip
+    """Run gradient descent on the factors.
+
+    Parameters
+    ----------
+    steps : int
+        Rounds; a round is `inner_steps` steps on both factors.
+    learning_rate : float
+        η > 0.
+    update : str
+        `simultaneous`, `a_first` or `b_first` (k steps on one factor, then k on the other).
+    inner_steps : int
+        k.
+    every : int
+        Rounds between records; round 0 is always recorded.
+
+    Returns
+    -------
+    Dataset
+        As `simulate`, with `time` = learning_rate × inner_steps × round and the coordinate `step` (the round).
+        A run that diverges keeps every finite value; NaN follows.
+
+    Raises
+    ------
+    InputError
+        For arguments that make no sense.
+    """
+    _one_of("update", update, descent.ORDERS)
+    _positive("learning_rate", learning_rate)
+    _positive("reach", reach)
+    for name, value, least in (("steps", steps, 0), ("inner_steps", inner_steps, 1), ("every", every, 1)):
+        if isinstance(value, bool) or int(value) != value or value < least:
+            raise InputError(f"{name}: is {value!r}", f"Give a whole number of at least {least}.")
+    batch = _batch(objective, adapter, device)
+    rounds = np.arange(0, steps + 1, every, dtype=np.int64)
+    step = descent.descent_step(batch.landscape, update, batch.clock * learning_rate, inner_steps)
+    solution = _iterated(batch, step, rounds, "descent", update, 2 * inner_steps, inner_steps)
+    times = rounds * inner_steps * learning_rate
+    dataset = _dataset(batch, solution, times, times, objective, adapter.batched, reach, learning_rate)
+    return dataset.assign_coords(step=("time", rounds, {"long_name": "round", "units": "1"}))
+
+
+def _batch(objective: Objective, adapter: Adapter, device: str) -> Canonical:
+    """The canonical batch on the wanted device; dtype stays that of the input."""
+    adapter.fits(objective)
+    wanted = choose_device(device)
+    if objective.pretrained.device != wanted:
+        W0 = objective.pretrained.to(wanted)
+        if isinstance(objective, Frobenius):
+            objective = Frobenius(W0, objective.target.to(wanted), objective.coefficient)
+        else:
+            objective = TraceSquared(W0, objective.coefficient)
+        adapter = Adapter(adapter.A.to(wanted), adapter.B.to(wanted), adapter.scale)
+    return canonical(objective, adapter)
+
+
+def _iterated(
+    batch: Canonical, step: object, rounds: np.ndarray, method: str, update: str, evaluations: int, each: int
+) -> Solution:
+    B, C = iterate(step, batch.B, batch.C, rounds)  # type: ignore[arg-type]
+    count, total = batch.B.shape[0], int(rounds[-1])
+    operations = torch.as_tensor(4.0 * (1 + rounds * each), dtype=B.dtype, device=B.device)[:, None]
+    return Solution(
+        B, C, [Status.COMPLETED] * count, [method] * count, [update] * count, [total] * count,
+        [total * evaluations] * count, rounding_bound(B, C, operations),
+    )  # fmt: skip
+
+
+def _dataset(
+    batch: Canonical, solution: Solution, times: np.ndarray, flow_times: np.ndarray, objective: Objective,
+    batched: bool, reach: float, learning_rate: float = math.nan,
+) -> xr.Dataset:  # fmt: skip
+    A, B = batch.factors(solution.B, solution.C)
+    numbers = {n: _numpy(v) for n, v in measure(batch, solution.B, solution.C, solution.excess).items()}
+    theory = {n: _numpy(v) for n, v in theory_of(batch, objective.shape, max(float(times[-1]), 0.0)).items()}
+    endings = [
+        decide(
+            Ending(
+                numbers["excess_loss"][:, i], numbers["gradient_norm"][:, i], flow_times,
+                float(theory["loss_limit"][i] - theory["loss_floor"][i]), float(theory["convergence_rate"][i]),
+                reach, learning_rate, float(theory["stability_limit"][i]),
+            ),
+            solution.status[i],
+        )
+        for i in range(batch.B.shape[0])
+    ]  # fmt: skip
+    words = {
+        "outcome": [str(outcome) for outcome, _, _ in endings],
+        "reason": [reason for _, reason, _ in endings],
+        "method": solution.method,
+        "stepper": solution.stepper,
+    }
+    counts = {"steps": solution.steps, "evaluations": solution.evaluations}
+    lead = ("batch",)
+    factors = {"A": ("time", "factor", "column"), "B": ("time", "row", "factor")}
+    data: dict[str, xr.Variable] = {}
+    for name, value in (("A", A), ("B", B)):
+        attrs = {"long_name": f"factor {name}", "units": "weight0.5", "formula": "W = W0 + s B A"}
+        data[name] = xr.Variable(lead + factors[name], value.detach().movedim(0, 1).cpu().numpy(), attrs)
+    for name in RECORDED:
+        data[name] = xr.Variable((*lead, "time"), numbers[name].T, TRAJECTORY[name].attrs())
+    for name, entries in words.items():
+        data[name] = xr.Variable(lead, np.array(entries, dtype=object), FINAL_WORDS[name].attrs())
+    for name, entries_ in counts.items():
+        data[name] = xr.Variable(lead, np.array(entries_, dtype=np.int64), FINAL_NUMBERS[name].attrs())
+    attrs = {
+        "objective": objective.kind, "coefficient": objective.coefficient, "scale": batch.scale,
+        "device": batch.B.device.type, "dtype": str(batch.B.dtype).removeprefix("torch."),
+    }  # fmt: skip
+    coords = {"time": ("time", times, {"long_name": "flow time", "units": "time"})}
+    dataset = xr.Dataset(data, coords, attrs)
+    return dataset if batched else dataset.isel(batch=0)
+
+
+def _numpy(value: Tensor) -> np.ndarray:
+    array: np.ndarray = value.detach().cpu().to(torch.float64).numpy()
+    return array
+
+
+def _increasing(times: Sequence[float] | np.ndarray) -> np.ndarray:
+    try:
+        grid = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError("times: are not numbers", "Give increasing flow times, e.g. [0, 0.5, 1].") from error
+    good = grid.ndim == 1 and grid.size > 0 and bool(np.isfinite(grid).all())
+    if not good or grid[0] < 0 or bool((np.diff(grid) <= 0).any()):
+        raise InputError(
+            "times: must be finite, not negative and strictly increasing", "Give e.g. [0, 0.5, 1] or numpy.linspace(0, 10, 101)."
+        )
+    return grid
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{name}: unknown {value!r}", f"Choose one of {', '.join(choices)}.")
+
+
+def _positive(name: str, value: float) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name}: is {value}, must be positive and finite", f"Choose a positive {name}.")

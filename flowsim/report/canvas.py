@@ -1,0 +1,218 @@
+"""What all figures share: a sheet with title, notes and footer, the house style, safe logarithmic axes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowsim.report.data import Array, Result, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+WIDTH = 6.5  # inches, a column of text
+TITLE, LINE, EDGE = 0.30, 0.125, 0.06  # inches: the title, a line of notes, the rim below
+
+# Okabe and Ito's palette, which readers without full colour vision can tell apart.
+BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+UPDATE_LOOK = {
+    "simultaneous": (BLUE, "o"),
+    "a_first": (VERMILLION, "^"),
+    "b_first": (GREEN, "v"),
+    "symmetric": (PURPLE, "D"),
+}
+RANK_MARKERS = "osD^vP*X<>hp"
+
+
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Matplotlib's defaults plus flowsim's style inside the block; the caller's settings come back after it."""
+    import matplotlib as mpl
+
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(mpl.rc_params_from_file(STYLE, use_default_template=False))
+        yield
+
+
+class Sheet:
+    """One figure: title above, panels (and legends beside them) in the middle, notes and a footer below.
+
+    Parameters
+    ----------
+    title : str
+        A few words.
+    height : float
+        Height of the middle part, inches.
+    rows, columns : int
+        Panels.
+    **options
+        For `subplots`: sharex, height_ratios, ...
+    """
+
+    def __init__(self, title: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> None:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        self.title, self.height, self.notes = title, height, list[str]()
+        self.figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        FigureCanvasAgg(self.figure)
+        self.grid = self.figure.add_gridspec(3, 1, height_ratios=[TITLE, height, LINE])
+        self.body = self.figure.add_subfigure(self.grid[1])
+        axes = self.body.subplots(rows, columns, squeeze=False, **options)
+        self.axes: list[Axes] = list(axes.flat)
+
+    def note(self, text: str) -> None:
+        """A sentence below the panels; once, however often it is said."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def finish(self, result: Result) -> Figure:
+        """Fit the sheet to its notes and sign it."""
+        lines = [line for note in self.notes for line in textwrap.wrap(note, 120, subsequent_indent="   ")]
+        lines.append(footer(result))
+        below = LINE * len(lines) + EDGE
+        total = TITLE + self.height + below
+        self.figure.set_size_inches(WIDTH, total)
+        self.grid.set_height_ratios([TITLE, self.height, below])
+        # Text alone does not claim room in the layout: the empty rows of the grid keep it.
+        for row in (0, 2):
+            self.figure.add_subfigure(self.grid[row])
+        self.figure.text(0.01, 1 - 0.08 / total, self.title, ha="left", va="top", fontsize=10, weight="bold")
+        for place, line in enumerate(reversed(lines)):
+            bottom = (EDGE + LINE * place) / total
+            colour = GREY if place == 0 else BLACK
+            self.figure.text(0.01, bottom, line, ha="left", va="bottom", fontsize=6.5, color=colour)
+        return self.figure
+
+
+def footer(result: Result) -> str:
+    """Which result this is: name, digest, objective with its coefficient, version."""
+    c = number(result.view.coefficient)
+    norm = r"\mathrm{tr}(W)^2" if result.view.objective == "trace_squared" else r"\|W - W^*\|_F^2"
+    attrs = result.view.tree.attrs
+    parts = [
+        str(attrs.get("name", "")),
+        str(attrs["digest"])[:8],
+        rf"$f(W) = {c}\,{norm}$",
+        f"{attrs['rows']} × {attrs['columns']}",
+        f"flowsim {attrs.get('flowsim_version', '')}".rstrip(),
+    ]
+    return "  ·  ".join(part for part in parts if part)
+
+
+def rank_looks(ranks: Sequence[int]) -> list[tuple[tuple[float, float, float], str]]:
+    """Colour (dark for small ranks to light for large ones) and marker of each rank."""
+    from matplotlib import colormaps
+
+    places = np.linspace(0.0, 0.88, max(len(ranks), 2))[: len(ranks)]
+    return [
+        (colormaps["viridis"](place)[:3], RANK_MARKERS[index % len(RANK_MARKERS)])
+        for index, place in enumerate(places)
+    ]
+
+
+def rank_axis(axes: Axes, ranks: Sequence[int]) -> bool:
+    """Scale and ticks of a rank axis, increasing `ranks`; logarithmic where they span more than a factor 8."""
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    wide = ranks[-1] > 8 * ranks[0]
+    if wide:
+        axes.set_xscale("log", base=2)
+    scaled = np.log2(ranks) if wide else np.asarray(ranks, float)
+    span = max(float(scaled[-1] - scaled[0]), 1.0)
+    rim = np.array([scaled[0] - 0.06 * span, scaled[-1] + 0.06 * span])
+    axes.set_xlim(*(2.0**rim if wide else rim))
+    kept, last = [], -np.inf
+    for rank, place in zip(ranks, scaled, strict=True):
+        if place - last >= 0.045 * span:
+            kept.append(rank)
+            last = place
+    axes.xaxis.set_major_locator(FixedLocator(kept))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:.0f}")
+    return wide
+
+
+def shifted(ranks: Array, offset: float, wide: bool) -> Array:
+    """Ranks moved sideways by a part of the axis' span, so that marks lie beside one another."""
+    scaled = np.log2(ranks) if wide else ranks
+    moved = scaled + offset * max(float(scaled[-1] - scaled[0]), 1.0)
+    return 2.0**moved if wide else moved
+
+
+def log_y(
+    axes: Axes, values: Array, *, decades: float, least: float = 1.0, top: float | None = None
+) -> tuple[float, float]:
+    """A logarithmic axis that holds the positive values, at most `decades` of them; returns its limits.
+
+    Parameters
+    ----------
+    values : ndarray
+        Any shape; zeros, negative and non-finite ones are left out.
+    decades : float
+        What lies further below the largest value is below the axis.
+    least : float
+        The axis spans at least so many decades.
+    top : float, optional
+        Reference for `decades` in place of the largest value.
+    """
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    seen = values[np.isfinite(values) & (values > 0)]
+    axes.set_yscale("log")
+    if not seen.size:
+        axes.set_ylim(1e-1, 1e1)
+        return 1e-1, 1e1
+    high = float(np.log10(seen.max()))
+    bottom = (high if top is None or not top > 0 else float(np.log10(top))) - decades
+    low = max(float(np.log10(seen.min())), min(bottom, high))
+    rim = max(0.07 * (high - low), 0.06, (least - (high - low)) / 2)
+    limits = float(10.0 ** max(low - rim, -300.0)), float(10.0 ** min(high + rim, 300.0))
+    axes.set_ylim(*limits)
+    span = np.log10(limits[1]) - np.log10(limits[0])
+    axes.yaxis.set_major_locator(LogLocator(numticks=9))
+    if span > 12:
+        axes.yaxis.set_minor_locator(LogLocator(numticks=1))
+    if span > 1.5:
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    return limits
+
+
+def below_axis(axes: Axes, x: Array, y: Array, low: float, colour: Any) -> bool:
+    """Mark values in (−∞, low) by an arrow at the lower edge; returns whether there were any."""
+    under = np.isfinite(y) & (y < low)
+    if under.any():
+        axes.plot(
+            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=5, color=colour,
+            transform=axes.get_xaxis_transform(), clip_on=False,
+        )  # fmt: skip
+    return bool(under.any())
+
+
+def say_inside(axes: Axes, text: str) -> None:
+    """A sentence in the middle of a panel that has nothing to show."""
+    axes.text(
+        0.5, 0.5, textwrap.fill(text, 34), transform=axes.transAxes, ha="center", va="center",
+        fontsize=7.5, color=GREY,
+    )  # fmt: skip
+
+
+def axis_label(attrs: dict[str, Any], width: int = 60, name: str | None = None) -> str:
+    """`long_name (units)` of a stored variable, wrapped to `width` letters a line; pure numbers have no unit."""
+    units = str(attrs.get("units", "1")).replace("weight2", "weight²").replace("coefficient ", "coefficient × ")
+    text = name or str(attrs.get("long_name", ""))
+    if units in ("1", ""):
+        return textwrap.fill(text, width)
+    unit = f"({units})"
+    lines = textwrap.wrap(text, width)
+    joined = f"{lines[-1]} {unit}"
+    return "\n".join([*lines[:-1], joined] if len(joined) <= width else [*lines, unit])
