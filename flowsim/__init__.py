@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flowsim.problem.objectives import Adapter as Adapter
     from flowsim.problem.objectives import Frobenius as Frobenius
     from flowsim.problem.objectives import TraceSquared as TraceSquared
-    from flowsim.run import run as run
+    from flowsim.pipeline import run as run
     from flowsim.trajectory.store import load as load
 
 _HOMES = {
@@ -23,7 +23,7 @@ _HOMES = {
     "Adapter": "flowsim.problem.objectives",
     "simulate": "flowsim.library",
     "descend": "flowsim.library",
-    "run": "flowsim.run",
+    "run": "flowsim.pipeline",
     "load": "flowsim.trajectory.store",
     "check": "flowsim.checks",
 }

@@ -201,12 +201,12 @@ def _dataset(
         data[name] = xr.Variable(lead, np.array(entries, dtype=object), FINAL_WORDS[name].attrs())
     for name, entries_ in counts.items():
         data[name] = xr.Variable(lead, np.array(entries_, dtype=np.int64), FINAL_NUMBERS[name].attrs())
-    attrs = {
+    about: dict[str, object] = {
         "objective": objective.kind, "coefficient": objective.coefficient, "scale": batch.scale,
         "device": batch.B.device.type, "dtype": str(batch.B.dtype).removeprefix("torch."),
     }  # fmt: skip
     coords = {"time": ("time", times, {"long_name": "flow time", "units": "time"})}
-    dataset = xr.Dataset(data, coords, attrs)
+    dataset = xr.Dataset(data, coords, about)
     return dataset if batched else dataset.isel(batch=0)
 
 
@@ -223,7 +223,8 @@ def _increasing(times: Sequence[float] | np.ndarray) -> np.ndarray:
     good = grid.ndim == 1 and grid.size > 0 and bool(np.isfinite(grid).all())
     if not good or grid[0] < 0 or bool((np.diff(grid) <= 0).any()):
         raise InputError(
-            "times: must be finite, not negative and strictly increasing", "Give e.g. [0, 0.5, 1] or numpy.linspace(0, 10, 101)."
+            "times: must be finite, not negative and strictly increasing",
+            "Give e.g. [0, 0.5, 1] or numpy.linspace(0, 10, 101).",
         )
     return grid
 

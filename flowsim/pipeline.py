@@ -114,7 +114,7 @@ def plan(document: Document, device: str | None = None) -> Plan:
     )  # fmt: skip
     numbers = len(clock.items) * (len(TRAJECTORY) + max(problem.ranks)) + 7 * len(COMPANIONS)
     digest = digest_of(document)
-    methods = []
+    methods: list[tuple[int, str, str]] = []
     for rank in problem.ranks:
         holds = all(closed_form_holds(problem_of(problem, rank, torch_device)))
         wanted = scenario.solver.method
@@ -221,7 +221,12 @@ def _solve(problem: Problem, clock: Clock, device: torch.device, progress: Progr
         weights={one.where: one.sha256 for one in document.weights}, device=device, shape=problem.shape,
     )  # fmt: skip
     return build_tree(
-        results, clock, problem.seeds, one_baseline=problem.start_is_pretrained, factors=scenario.save.factors, attrs=attrs
+        results,
+        clock,
+        problem.seeds,
+        one_baseline=problem.start_is_pretrained,
+        factors=scenario.save.factors,
+        attrs=attrs,
     )
 
 
@@ -243,4 +248,3 @@ def _remove_if_empty(folder: Path) -> None:
         folder.rmdir()
     except OSError:
         return
-

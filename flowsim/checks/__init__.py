@@ -123,13 +123,17 @@ def _dataset(rows: list[tuple[str, Finding]]) -> xr.Dataset:
     data |= {name: ("check", np.array(values, dtype=np.float64)) for name, values in numbers.items()}
     group = xr.Dataset({name: data[name] for name in COLUMNS})
     for name in COLUMNS:
-        group[name].attrs = {"long_name": name, "units": "" if name in words else "as stated", "formula": "see statement"}
+        group[name].attrs = {
+            "long_name": name,
+            "units": "" if name in words else "as stated",
+            "formula": "see statement",
+        }
     return group
 
 
 def verdict_table(tree: xr.DataTree) -> list[dict[str, object]]:
     """The stored findings as plain rows, with the check's name under `check`."""
-    group = tree["checks"]
+    group = tree["checks"].to_dataset()
     rows = []
     for place in range(group.sizes.get("check", 0)):
         row: dict[str, object] = {"check": str(group["name"].values[place])}
@@ -154,6 +158,6 @@ def summarize(rows: list[dict[str, object]]) -> list[dict[str, object]]:
 
 def _finding(row: dict[str, object]) -> Finding:
     return Finding(
-        str(row["subject"]), *(float(str(row[n])) for n in ("observed", "expected", "tolerance")),
+        str(row["subject"]), float(str(row["observed"])), float(str(row["expected"])), float(str(row["tolerance"])),
         Verdict(str(row["verdict"])), str(row["reason"]),
     )  # fmt: skip

@@ -78,5 +78,7 @@ def monotone_loss(view: View) -> list[Finding]:
             subject = view.subject(row["place"], rank, int(seed))
             worst_rise, room = float(rise[seed, place]), float(allowed[seed, place])
             verdict = Verdict.FAIL if over[seed, place] > 0 else Verdict.PASS
-            findings.append(Finding(subject, worst_rise, 0.0, room, verdict, "largest change of the loss between times"))
+            findings.append(
+                Finding(subject, worst_rise, 0.0, room, verdict, "largest change of the loss between times")
+            )
     return findings

@@ -111,9 +111,13 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
     reason = _why_not(view, ranks, effective)
     subject = f"flow/ranks={int(ranks[0])}..{int(ranks[-1])}"
     if reason:
-        return [not_applicable(subject, f"{reason}; fitted slope {slope:.4f}, predicted for this start {predicted:.4f}")]
+        return [
+            not_applicable(subject, f"{reason}; fitted slope {slope:.4f}, predicted for this start {predicted:.4f}")
+        ]
     if "not_yet" in outcomes:
-        return [Finding(subject, slope, predicted, math.nan, Verdict.NOT_REACHED, "some runs have not reached their limit")]
+        return [
+            Finding(subject, slope, predicted, math.nan, Verdict.NOT_REACHED, "some runs have not reached their limit")
+        ]
     law = _law_of(view, n, ranks, e2)
     # What is left to fall at the last time, and the rounding of the exact form.
     gap = np.array([_left(view, int(r)) for r in usable])

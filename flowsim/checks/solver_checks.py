@@ -45,7 +45,7 @@ def _against_exact(view: View, label: str, rank: int, seed: int) -> Finding:
 
 
 def _bounded(view: View, label: str, rank: int, seed: int, family: tuple[str, str]) -> Finding:
-    """Is the distance of a companion from the run within the numerical solve's own error estimate?"""
+    """Judge a companion's distance from the run by the numerical solve's own error estimate."""
     subject = view.subject(FLOW if label != "integrated" else label, rank, seed)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")

@@ -57,7 +57,7 @@ def equivalence(view: View) -> list[Finding]:
     families = _families(view, lambda row: row["place"] != FLOW and row["update"] != "simultaneous")
     if not families:
         return [not_applicable("scenario", "there is no sequential schedule")]
-    findings = []
+    findings: list[Finding] = []
     for family in families:
         if family[0]["kind"] == "descent":
             names = AGAINST_PARTNER

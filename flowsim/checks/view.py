@@ -49,23 +49,22 @@ class View:
     @property
     def ranks(self) -> list[int]:
         """Ranks in the order of storage."""
-        return [int(r) for r in self.tree["trajectory"]["rank"].values]
+        return [int(r) for r in self._values("trajectory", "rank")]
 
     @property
     def seeds(self) -> list[int]:
         """Seeds in the order of storage."""
-        return [int(s) for s in self.tree["trajectory"]["seed"].values]
+        return [int(s) for s in self._values("trajectory", "seed")]
 
     @property
     def labels(self) -> list[str]:
         """Schedule labels in the order of storage."""
-        return [str(s) for s in self.tree["trajectory"]["schedule"].values]
+        return [str(s) for s in self._values("trajectory", "schedule")]
 
     @cached_property
     def schedules(self) -> list[dict[str, Any]]:
         """kind, update, window, learning_rate, inner_steps and duration of each schedule."""
-        group = self.tree["trajectory"]
-        columns = {n: group[n].values for n in ("kind", "update", "window", "learning_rate", "inner_steps")}
+        columns = {n: self._values("trajectory", n) for n in ("kind", "update", "window", "learning_rate", "inner_steps")}
         rows = []
         for place, label in enumerate(self.labels):
             row: dict[str, Any] = {"label": label, "place": place} | {n: v[place] for n, v in columns.items()}
@@ -123,10 +122,10 @@ class View:
 
     @cached_property
     def _companions(self) -> list[str]:
-        return [str(label) for label in self.tree["companions"]["companion"].values]
+        return [str(label) for label in self._values("companions", "companion")]
 
     def _values(self, group: str, name: str) -> np.ndarray:
-        values: np.ndarray = self.tree[group][name].values
+        values: np.ndarray = self.tree[group].dataset[name].values
         return values
 
 

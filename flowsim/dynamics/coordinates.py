@@ -54,9 +54,7 @@ class Canonical:
     def member(self, keep: Tensor | slice) -> Canonical:
         """The same problem for some members of the batch."""
         left, right = (X[keep] if X is not None and X.ndim == 3 else X for X in (self.left, self.right))
-        return Canonical(
-            self.landscape, self.B[keep], self.C[keep], self.scale, self.curvature, left, right
-        )
+        return Canonical(self.landscape, self.B[keep], self.C[keep], self.scale, self.curvature, left, right)
 
     def factors(self, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
         """A (..., r, m) and B (..., n, r) in the user's coordinates from canonical (..., batch, q, r)."""

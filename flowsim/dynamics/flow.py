@@ -80,4 +80,5 @@ def sources_of(kind: str, update: str, inner_steps: int = 1) -> tuple[float, flo
 def combine(responses: Tensor, weights: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """The leading coefficient e1 = (e1_B, e1_C) from the four responses (..., 4, 2, q, r)."""
     weight = responses.new_tensor(weights)[:, None, None, None]
-    return (responses * weight).sum(-4).unbind(-3)
+    e_b, e_c = (responses * weight).sum(-4).unbind(-3)
+    return e_b, e_c

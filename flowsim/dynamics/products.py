@@ -27,8 +27,8 @@ def norm_of_sum(terms: Sequence[Term]) -> Tensor:
 
 def distance(B1: Tensor, C1: Tensor, B2: Tensor, C2: Tensor) -> Tensor:
     """‖B1C1ᵀ − B2C2ᵀ‖_F, shape (...)."""
-    B1, B2 = torch.broadcast_tensors(B1, B2)
-    C1, C2 = torch.broadcast_tensors(C1, C2)
+    if B2.ndim < B1.ndim:
+        B2, C2 = B2.expand_as(B1), C2.expand_as(C1)
     return norm_of_sum([(1.0, B1, C1), (-1.0, B2, C2)])
 
 
@@ -68,9 +68,7 @@ def guarded(function: Callable[[Tensor, Tensor], Tensor], X: Tensor, Y: Tensor) 
     size = torch.maximum(X.abs().amax((-2, -1)), Y.abs().amax((-2, -1)))
     usable = size < limit  # False for NaN too
     mask = usable[..., None, None]
-    result = function(
-        torch.where(mask, X, torch.zeros_like(X)), torch.where(mask, Y, torch.zeros_like(Y))
-    )
+    result = function(torch.where(mask, X, torch.zeros_like(X)), torch.where(mask, Y, torch.zeros_like(Y)))
     for _ in range(result.ndim - usable.ndim):
         usable = usable[..., None]
     return torch.where(usable, result, torch.full_like(result, torch.nan))

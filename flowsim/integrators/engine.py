@@ -11,7 +11,8 @@ solved on its own, and each keeps what it reached.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+import dataclasses
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -47,7 +48,7 @@ class _Probe:
     wanted: list[float]
     evaluations: int = 0
     steps: int = 0
-    before: list[tuple[float, Tensor]] = field(default_factory=list)
+    before: list[tuple[float, Tensor]] = dataclasses.field(default_factory=list)
 
     def __call__(self, t: Tensor, y: Tensor) -> Tensor:
         self.evaluations += 1
@@ -94,9 +95,7 @@ def integrate(
     whole = _attempt(velocity, start, times, method, rtol, atol, max_steps)
     if whole.status[0] is Status.COMPLETED or start.shape[0] == 1:
         return whole
-    alone = [
-        _attempt(velocity, start[i : i + 1], times, method, rtol, atol, max_steps) for i in range(start.shape[0])
-    ]
+    alone = [_attempt(velocity, start[i : i + 1], times, method, rtol, atol, max_steps) for i in range(start.shape[0])]
     return Integrated(
         torch.cat([one.states for one in alone], dim=1),
         [one.status[0] for one in alone],
@@ -153,9 +152,7 @@ def _output(probe: _Probe, before: list[tuple[float, Tensor]], times: Tensor, me
     return result
 
 
-def _call(
-    probe: _Probe, start: Tensor, grid: Tensor, method: str, max_steps: int, **extra: object
-) -> Tensor:
+def _call(probe: _Probe, start: Tensor, grid: Tensor, method: str, max_steps: int, **extra: object) -> Tensor:
     options = {"norm": probe.norm, "max_num_steps": max_steps, "dtype": torch.float64, **extra}
     result: Tensor = odeint(probe, start, grid, rtol=0.0, atol=1.0, method=method, options=options)
     return result

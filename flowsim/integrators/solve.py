@@ -21,7 +21,7 @@ NOT_BALANCED = "BᵀB − AAᵀ is not a multiple of the identity (no closed for
 
 
 def closed_form_holds(problem: Canonical) -> list[bool]:
-    """For each member of the batch: does a closed form of the flow exist?
+    """Say for each member of the batch whether a closed form of the flow exists.
 
     Trace-squared: always. Frobenius: rank 1 always, otherwise where BᵀB − AAᵀ = λI to rounding.
     """
@@ -85,9 +85,7 @@ def _exact(problem: Canonical, times: Tensor, factors: bool) -> Solution:
     return balanced.solve(problem.landscape, problem.B, problem.C, clock, factors=factors)
 
 
-def _integrated(
-    problem: Canonical, times: Tensor, method: str, rtol: float, atol: float, max_steps: int
-) -> Solution:
+def _integrated(problem: Canonical, times: Tensor, method: str, rtol: float, atol: float, max_steps: int) -> Solution:
     stepper = method if method in engine.METHODS else ADAPTIVE_STEPPER
     result = engine.integrate(
         lambda Z: velocity(problem.landscape, Z),

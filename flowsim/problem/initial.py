@@ -118,9 +118,7 @@ def starts_at_pretrained(init: Init, ranks: Sequence[int]) -> bool:
     )
 
 
-def draw(
-    init: Init, rank: int, seeds: Sequence[int], scale: float, pretrained: Array, svd_of: SvdOf
-) -> Start:
+def draw(init: Init, rank: int, seeds: Sequence[int], scale: float, pretrained: Array, svd_of: SvdOf) -> Start:
     """Make the adapter at time 0.
 
     Parameters

@@ -166,14 +166,10 @@ def singular_values_of(spec: SingularValues, count: int) -> Array:
 def refuse_nonfinite(array: Array, what: str) -> None:
     """Raise InputError if an array, called `what` in the message, has entries beyond float64."""
     if not np.all(np.isfinite(array)):
-        raise InputError(
-            f"{what} has entries that are not finite", "Check the values and scales it is made of."
-        )
+        raise InputError(f"{what} has entries that are not finite", "Check the values and scales it is made of.")
 
 
-def build_matrix(
-    spec: Matrix, shape: tuple[int, int], folder: Path, purpose: Purpose = Purpose.PRETRAINED
-) -> Array:
+def build_matrix(spec: Matrix, shape: tuple[int, int], folder: Path, purpose: Purpose = Purpose.PRETRAINED) -> Array:
     """Build the matrix that a scenario describes.
 
     Parameters

@@ -14,6 +14,7 @@ from flowsim.report.data import Array, Result, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -113,18 +114,18 @@ def rank_looks(ranks: Sequence[int]) -> list[tuple[tuple[float, float, float], s
     """Colour (dark for small ranks to light for large ones) and marker of each rank."""
     from matplotlib import colormaps
 
-    places = np.linspace(0.0, 0.88, max(len(ranks), 2))[: len(ranks)]
+    places = np.linspace(0.0, 0.82, max(len(ranks), 2))[: len(ranks)]
     return [
         (colormaps["viridis"](place)[:3], RANK_MARKERS[index % len(RANK_MARKERS)])
         for index, place in enumerate(places)
     ]
 
 
-def rank_axis(axes: Axes, ranks: Sequence[int]) -> bool:
-    """Scale and ticks of a rank axis, increasing `ranks`; logarithmic where they span more than a factor 8."""
+def rank_axis(axes: Axes, ranks: Sequence[int], *, wide: bool | None = None) -> bool:
+    """Scale and ticks of a rank axis, increasing `ranks`; logarithmic (`wide`) from a factor 8 on; returns that."""
     from matplotlib.ticker import FixedLocator, NullLocator
 
-    wide = ranks[-1] > 8 * ranks[0]
+    wide = ranks[-1] >= 8 * ranks[0] if wide is None else wide
     if wide:
         axes.set_xscale("log", base=2)
     scaled = np.log2(ranks) if wide else np.asarray(ranks, float)
@@ -140,6 +141,17 @@ def rank_axis(axes: Axes, ranks: Sequence[int]) -> bool:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter("{x:.0f}")
     return wide
+
+
+def time_axis(result: Result, axes: Axes) -> int:
+    """Scale the time axis as the scenario spaced it; returns the place of the first time that is shown."""
+    times = result.times()
+    if result.view.scenario.get("time", {}).get("spacing") == "log" and len(times) > 2 and times[1] > 0:
+        axes.set_xscale("log")
+        axes.set_xlim(times[1], times[-1])
+        return 1
+    axes.set_xlim(0, times[-1])
+    return 0
 
 
 def shifted(ranks: Array, offset: float, wide: bool) -> Array:
@@ -159,40 +171,61 @@ def log_y(
     values : ndarray
         Any shape; zeros, negative and non-finite ones are left out.
     decades : float
-        What lies further below the largest value is below the axis.
+        Values further below the largest do not count: they are below the axis.
     least : float
         The axis spans at least so many decades.
     top : float, optional
         Reference for `decades` in place of the largest value.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    seen = values[np.isfinite(values) & (values > 0)]
+    logs = np.log10(values[np.isfinite(values) & (values > 0)])
     axes.set_yscale("log")
-    if not seen.size:
-        axes.set_ylim(1e-1, 1e1)
-        return 1e-1, 1e1
-    high = float(np.log10(seen.max()))
-    bottom = (high if top is None or not top > 0 else float(np.log10(top))) - decades
-    low = max(float(np.log10(seen.min())), min(bottom, high))
-    rim = max(0.07 * (high - low), 0.06, (least - (high - low)) / 2)
+    if not logs.size:
+        logs = np.array([0.0])
+    high = float(logs.max())
+    reference = high if top is None or not top > 0 else float(np.log10(top))
+    low = float(logs[logs >= min(reference - decades, high)].min())
+    rim = max(0.07 * (high - low), (least - (high - low)) / 2)
     limits = float(10.0 ** max(low - rim, -300.0)), float(10.0 ** min(high + rim, 300.0))
     axes.set_ylim(*limits)
-    span = np.log10(limits[1]) - np.log10(limits[0])
-    axes.yaxis.set_major_locator(LogLocator(numticks=9))
-    if span > 12:
-        axes.yaxis.set_minor_locator(LogLocator(numticks=1))
-    if span > 1.5:
-        axes.yaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.yaxis, np.log10(limits[1] / limits[0]), crowded=1.7)
     return limits
 
 
-def below_axis(axes: Axes, x: Array, y: Array, low: float, colour: Any) -> bool:
+def log_ticks(axis: Axis, span: float, *, crowded: float) -> None:
+    """Ticks of a logarithmic axis over `span` decades: 1, 2, 5 where it is short, powers of ten where `crowded`."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    if span < crowded:
+        subs = (1.0, 2.0, 5.0) if span < 0.7 * crowded else (1.0, 3.0)
+        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
+    else:
+        axis.set_major_locator(LogLocator(numticks=8))
+    if span > 12:
+        axis.set_minor_locator(LogLocator(numticks=1))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def plain(value: float) -> str:
+    """A tick label: digits where they are few, else a power of ten.
+
+    Examples
+    --------
+    >>> plain(0.05), plain(2e-7)
+    ('0.05', '$2\\\\times10^{-7}$')
+    """
+    if 1e-3 <= value < 1e4:
+        return f"{value:g}"
+    lead, power = f"{value:.0e}".split("e")
+    return rf"$10^{{{int(power)}}}$" if lead == "1" else rf"${lead}\times10^{{{int(power)}}}$"
+
+
+def below_axis(axes: Axes, x: Array, y: Array, low: float, colour: Any, label: str | None = None) -> bool:
     """Mark values in (−∞, low) by an arrow at the lower edge; returns whether there were any."""
     under = np.isfinite(y) & (y < low)
     if under.any():
         axes.plot(
-            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=5, color=colour,
+            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=5, color=colour, label=label,
             transform=axes.get_xaxis_transform(), clip_on=False,
         )  # fmt: skip
     return bool(under.any())

@@ -133,10 +133,11 @@ class Result:
         for row in self.view.schedules:
             words = self.outcomes(int(row["place"]))
             label = schedule_words(row)
+            label = label[0].upper() + label[1:]
             for word in sorted(set(words.flat) - ENDED_WELL):
                 hit = words == word
                 ranks = ", ".join(str(r) for r, any_ in zip(self.ranks, hit.any(1), strict=True) if any_)
-                count = f"rank {ranks}; {int(hit.sum())} of {hit.size} runs"
+                count = f"{'rank' if ',' not in ranks else 'ranks'} {ranks}; {int(hit.sum())} of {hit.size} runs"
                 if word == "diverged":
                     losses = self.paths("loss", int(row["place"]))[hit]
                     alive = np.isfinite(losses).sum(-1).clip(1)
@@ -188,6 +189,19 @@ def largest_over_time(values: Array) -> Array:
     known = ~np.isnan(values)
     top = np.where(known, values, -np.inf).max(-1)
     return np.asarray(np.where(known.any(-1), top, np.nan))
+
+
+def some(count: int, most: int) -> list[int]:
+    """At most `most` of the places 0 … count − 1, the first and last among them, evenly spread.
+
+    Examples
+    --------
+    >>> some(3, 6), some(9, 3)
+    ([0, 1, 2], [0, 4, 8])
+    """
+    if count <= most:
+        return list(range(count))
+    return [int(place) for place in np.linspace(0, count - 1, most).round()]
 
 
 def number(value: float) -> str:

@@ -21,6 +21,7 @@ from flowsim.report.canvas import (
     rank_looks,
     say_inside,
     shifted,
+    time_axis,
 )
 from flowsim.report.data import Array, Family, Result, number, schedule_words, spread
 
@@ -132,22 +133,13 @@ def _measured(result: Result, axes: Axes, values: Array, low: float) -> None:
         bottom, top = np.maximum(over.low, low / 10), np.maximum(over.high, low / 10)
         axes.fill_between(ranks, bottom, top, color=BLUE, alpha=0.15, linewidth=0)
         axes.vlines(ranks, bottom, top, color=BLUE, linewidth=1)
-    name = "flow: median and range over seeds" if many else "flow"
-    for hit, face, text in ((done, BLUE, name), (~done, "white", name + ", goal not reached")):
+    name = "flow: median and\nrange over seeds" if many else "flow"
+    for hit, face, label in ((done, BLUE, name), (~done, "white", "flow, goal not\nreached by all seeds" if many else "flow, goal not reached")):
         if (hit & np.isfinite(middle)).any():
             axes.plot(
                 ranks[hit], middle[hit], linestyle="none", marker="o", markersize=4.5, color=BLUE,
-                markerfacecolor=face, label="flow:\nmedian, range over seeds" if False else _broken(text), zorder=4,
+                markerfacecolor=face, label=label, zorder=4,
             )  # fmt: skip
-
-
-def _broken(text: str) -> str:
-    """A long legend entry on two lines."""
-    for mark in (", goal", ": median"):
-        if mark in text:
-            head, tail = text.split(mark, 1)
-            return f"{head}{mark[0]}\n{mark[1:].strip()}{tail}" if mark == ", goal" else f"{head}: median\n{tail.strip()}"
-    return text
 
 
 def _descents(result: Result, axes: Axes, name: str, low: float, wide: bool) -> bool:
@@ -189,7 +181,7 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
     seen = np.concatenate([over.low.ravel(), over.high.ravel(), goals])
     top = float(np.max(np.where(np.isfinite(start), start, 0.0)))
     low, high = log_y(axes, seen, decades=EXCESS_DECADES, top=top)
-    early = _time_axis(result, axes)
+    early = time_axis(result, axes)
     looks = rank_looks(result.ranks)
     many = paths.shape[1] > 1
     if not (paths > 0).any():
@@ -218,22 +210,11 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
     return sheet.finish(result)
 
 
-def _time_axis(result: Result, axes: Axes) -> int:
-    """Scale the time axis as the scenario spaced it; returns the place of the first time that is shown."""
-    times = result.times()
-    if result.view.scenario.get("time", {}).get("spacing") == "log" and len(times) > 2 and times[1] > 0:
-        axes.set_xscale("log")
-        axes.set_xlim(times[1], times[-1])
-        return 1
-    axes.set_xlim(0, times[-1])
-    return 0
-
-
 def _limit_line(result: Result, axes: Axes, place: int, colour: object, low: float) -> None:
     """The exact limit of the excess where this start does not reach the floor."""
     limit = float(spread(result.theory("loss_limit") - result.theory("loss_floor")).middle[place])
     if limit > max(low, float(result.goals()[place])):
-        axes.axhline(limit, color=str(colour) if isinstance(colour, str) else colour, linestyle=":", linewidth=0.9)
+        axes.axhline(limit, color=colour, linestyle=":", linewidth=0.9)
 
 
 def _goal(result: Result, axes: Axes, goals: Array) -> None:

@@ -106,6 +106,7 @@ class _Builder:
 
     def __init__(self, tree: Tree) -> None:
         self.tree = tree
+        self.key_places: dict[Path, tuple[int, int]] = {}
         self.seen: set[int] = set()
         self.open: set[int] = set()
         self.repeated = 0
@@ -117,6 +118,10 @@ class _Builder:
 
     def _value(self, node: Node, path: Path, *, repeat: bool) -> Any:
         place = _place(node)
+        if isinstance(node, ScalarNode) and _tag(node) == _TAG + "null" and not node.value:
+            place = self.key_places.get(
+                path, place
+            )  # nothing is written: the parser says where the next thing is
         self.tree.places[path] = place
         if self.stopped:
             return None
@@ -166,13 +171,12 @@ class _Builder:
                 self.tree.add_at(place, below, _NO_TEXT, "Write keys as plain words.")
                 continue
             if key in result:
-                first = self.tree.keys[below]
-                line = first[0] if isinstance(first, tuple) else first
+                line = self.key_places[below][0]
                 self.tree.add_at(
                     place, below, f"the key is given twice, first in line {line}", "Remove one of the two."
                 )
                 continue
-            self.tree.keys[below] = place
+            self.tree.keys[below] = self.key_places[below] = place
             result[key] = self._value(value_node, below, repeat=repeat)
         return result
 

@@ -55,7 +55,11 @@ def build_tree(
     trajectory["flow_time"] = (
         ("schedule", "time"),
         clock.flow_time,
-        {"long_name": "flow time of the recorded round", "units": "time", "formula": "rounds x window, or rounds x k eta"},
+        {
+            "long_name": "flow time of the recorded round",
+            "units": "time",
+            "formula": "rounds x window, or rounds x k eta",
+        },
     )
     trajectory["step"] = (
         ("schedule", "time"),
@@ -89,7 +93,9 @@ def _schedule_coords(clock: Clock) -> dict[str, tuple[str, np.ndarray, dict[str,
         "update": column("order of updates", "", [item.update for item in items], object),
         "window": column("window of the sequential flow", "time", [item.window for item in items], float),
         "learning_rate": column("learning rate", "time", [item.learning_rate for item in items], float),
-        "inner_steps": column("steps on one factor before the other moves", "1", [item.inner_steps for item in items], int),
+        "inner_steps": column(
+            "steps on one factor before the other moves", "1", [item.inner_steps for item in items], int
+        ),
     }
 
 

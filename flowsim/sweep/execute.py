@@ -116,9 +116,7 @@ def solve_rank(
     solver = scenario.solver
     union = torch.as_tensor(clock.union, device=device)
     wants_factors = scenario.save.factors != "none"
-    run = solve_flow(
-        batch, union, method=solver.method, rtol=solver.rtol, atol=solver.atol, factors=wants_factors
-    )
+    run = solve_flow(batch, union, method=solver.method, rtol=solver.rtol, atol=solver.atol, factors=wants_factors)
     nominal = torch.as_tensor(clock.places[0], device=device)
     flow = _pick(run, nominal)
     largest = products.product_norm(flow.B, flow.C).nan_to_num(nan=0.0).amax(0)
@@ -127,7 +125,9 @@ def solve_rank(
     times = torch.as_tensor(clock.times, device=device)
     result.companions = companions_of(batch, flow, times, size, rtol=solver.rtol, atol=solver.atol)
     advance("flow")
-    result.theory = {name: _numpy(value) for name, value in theory_of(batch, problem.shape, float(clock.times[-1])).items()}
+    result.theory = {
+        name: _numpy(value) for name, value in theory_of(batch, problem.shape, float(clock.times[-1])).items()
+    }
     variation = _variation(batch, union, scenario) if len(clock.items) > 1 else None
     reference = gaps.FlowReference(run.B, run.C, variation, size, batch.clock)
     collect: dict[str, list[np.ndarray]] = {}
@@ -147,7 +147,8 @@ def solve_rank(
         advance(item.label)
     result.trajectory = {name: np.stack(values) for name, values in collect.items()}
     result.final = {
-        name: np.array(rows, dtype=object if isinstance(rows[0][0], str) else np.float64) for name, rows in final.items()
+        name: np.array(rows, dtype=object if isinstance(rows[0][0], str) else np.float64)
+        for name, rows in final.items()
     }
     result.factors = {name: np.stack([value]) if value.ndim < 5 else value for name, value in result.factors.items()}
     result.baseline = {name: _numpy(value.movedim(0, 1)) for name, value in _baseline(batch, times).items()}

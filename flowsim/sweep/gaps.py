@@ -83,9 +83,7 @@ class Gap:
 
     def at(self, places: Tensor) -> Gap:
         """The gap at some of its times."""
-        return Gap(
-            (self.own[0][places], self.own[1][places]), (self.other[0][places], self.other[1][places]), self.h
-        )
+        return Gap((self.own[0][places], self.own[1][places]), (self.other[0][places], self.other[1][places]), self.h)
 
     def terms(self, weight: float) -> list[products.Term]:
         """weight × (own − other) as terms of a product sum."""

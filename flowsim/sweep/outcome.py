@@ -71,7 +71,11 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
     if end.limit_excess > goal:
         if last - end.limit_excess <= goal:
-            return Outcome.STATIONARY_ELSEWHERE, f"the exact limit of this start has excess {end.limit_excess:.6g}", math.nan
+            return (
+                Outcome.STATIONARY_ELSEWHERE,
+                f"the exact limit of this start has excess {end.limit_excess:.6g}",
+                math.nan,
+            )
         return Outcome.NOT_YET, f"still falling towards excess {end.limit_excess:.6g}, above the floor", math.nan
     if math.isnan(end.limit_excess) and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
         return Outcome.STATIONARY_ELSEWHERE, f"gradient norm {end.gradient[-1]:.3g} at excess loss {last:.6g}", math.nan

@@ -49,7 +49,8 @@ def expand(scenario: Scenario) -> list[ScheduleItem]:
     """All schedule items, the simultaneous flow first: it is computed whether asked for or not."""
     items = [ScheduleItem(FLOW, "flow", "simultaneous")]
     for schedule in scenario.schedules:
-        for label, update, value in schedule.labels():
+        for label, update, step in schedule.labels():
+            value = math.nan if step is None else step
             if schedule.kind == "descent":
                 items.append(
                     ScheduleItem(label, "descent", update, learning_rate=value, inner_steps=schedule.inner_steps)

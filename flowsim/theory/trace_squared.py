@@ -41,8 +41,10 @@ def excess_limit(problem: Canonical) -> Tensor:
 
 
 def speed(problem: Canonical) -> Tensor:
-    """D = √(4w² + UV): the rate of τ and λ_max at the limit, canonical, (S,); NaN where the loss stays positive
-    or falls algebraically (D = 0)."""
+    """D = √(4w² + UV), the rate of τ and λ_max at the limit, canonical, (S,).
+
+    NaN where the loss stays positive or falls algebraically (D = 0).
+    """
     landscape, nu, nv, _ = _norms(problem)
     D = torch.hypot(2 * landscape.w, nu * nv)
     return torch.where(on_saddle(problem) | (D == 0), torch.full_like(D, torch.nan), D)

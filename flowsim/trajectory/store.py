@@ -13,7 +13,6 @@ import xarray as xr
 
 from flowsim.errors import OutputError, ResultError
 
-ENGINE = "h5netcdf"
 FORMAT = 1  # raised when the meaning of a stored name changes
 GROUPS = ("trajectory", "final", "baseline", "theory", "companions")
 
@@ -35,7 +34,7 @@ def save(tree: xr.DataTree, path: Path) -> None:
         for node in tree.subtree
     }
     with replacing(path) as temporary:
-        tree.to_netcdf(temporary, engine=ENGINE, format="NETCDF4", encoding=encoding)
+        tree.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -68,7 +67,8 @@ def replacing(path: Path) -> Iterator[Path]:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The two lines for a file that cannot be written."""
     return OutputError(
-        f"{path}: cannot be written: {error.strerror or error}", "Check the folder's permissions and free space, or use --out."
+        f"{path}: cannot be written: {error.strerror or error}",
+        "Check the folder's permissions and free space, or use --out.",
     )
 
 
@@ -79,7 +79,8 @@ def result_file(path: Path | str) -> Path:
         found = sorted(path.glob("*.nc"))
         if len(found) != 1:
             raise ResultError(
-                f"{path}: holds {len(found)} result files, one wanted", "Give the folder of one result, or its .nc file."
+                f"{path}: holds {len(found)} result files, one wanted",
+                "Give the folder of one result, or its .nc file.",
             )
         return found[0]
     if not path.is_file():
@@ -102,7 +103,7 @@ def load(path: Path | str) -> xr.DataTree:
     """
     file = result_file(path)
     try:
-        with xr.open_datatree(file, engine=ENGINE) as opened:
+        with xr.open_datatree(file, engine="h5netcdf") as opened:
             tree: xr.DataTree = opened.load()
     except Exception as error:  # h5py and xarray raise many kinds for damaged files
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -113,6 +114,7 @@ def load(path: Path | str) -> xr.DataTree:
         raise ResultError(f"{file}: is not a flowsim result: it {what}", "Give a file written by `flowsim run`.")
     if int(tree.attrs.get("format", -1)) != FORMAT:
         raise ResultError(
-            f"{file}: has result format {tree.attrs.get('format')}, this flowsim reads {FORMAT}", "Run the scenario again."
+            f"{file}: has result format {tree.attrs.get('format')}, this flowsim reads {FORMAT}",
+            "Run the scenario again.",
         )
     return tree

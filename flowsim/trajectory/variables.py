@@ -38,28 +38,37 @@ LOSS = "coefficient weight2"
 
 TRAJECTORY = {
     "loss": Variable("loss", LOSS, "f(W), W = W0 + s B A"),
-    "excess_loss": Variable("excess loss above the floor of its rank", LOSS, "f(W) - inf over rank r, without subtraction"),
+    "excess_loss": Variable(
+        "excess loss above the floor of its rank", LOSS, "f(W) - inf over rank r, without subtraction"
+    ),
     "gradient_norm": Variable("gradient norm", "coefficient weight1.5", "sqrt(|df/dA|_F^2 + |df/dB|_F^2)"),
     "relative_error": Variable(
         "relative error of the update", "1", "|dW - dW_full(inf)|_F / |dW_full(inf)|_F, dW = W - W(0)"
     ),
     "imbalance_drift": Variable("drift of the imbalance", "weight", "|Q - Q0|_F, Q = B^T B - A A^T"),
     "flow_gap": Variable(
-        "distance from the simultaneous flow", "1", "|s (B A - B A_flow)|_F / max_t |s B A_flow|_F at the same flow time"
+        "distance from the simultaneous flow",
+        "1",
+        "|s (B A - B A_flow)|_F / max_t |s B A_flow|_F at the same flow time",
     ),
     "update_order_gap": Variable(
-        "sequential against simultaneous descent", "1",
+        "sequential against simultaneous descent",
+        "1",
         "|s (B A_sequential - B A_simultaneous)|_F / max_t |s B A_flow|_F at the same learning rate and inner steps",
     ),
     "predicted_gap": Variable(
-        "predicted distance from the simultaneous flow", "1",
+        "predicted distance from the simultaneous flow",
+        "1",
         "h |e1_B A + B e1_A|_F s / max_t |s B A_flow|_F, e1 from the first variation, h = window or k eta",
     ),
     "predicted_order_gap": Variable(
-        "predicted distance of sequential from simultaneous descent", "1", "as predicted_gap for the difference of the two"
+        "predicted distance of sequential from simultaneous descent",
+        "1",
+        "as predicted_gap for the difference of the two",
     ),
     "richardson_residual": Variable(
-        "flow gap beyond its leading term", "1",
+        "flow gap beyond its leading term",
+        "1",
         "|(q d(h/q) - d(h))/(q - 1) - e1|_F, d(h) = s (B A - B A_flow)/(h max_t |s B A_flow|_F), "
         "h/q the next smaller step of the family",
     ),
@@ -67,11 +76,13 @@ TRAJECTORY = {
         "change of the extrapolated gap coefficient", "1", "extrapolant of (h, h/q) minus that of (h/q, h/q^2)"
     ),
     "richardson_order_drift": Variable(
-        "change of the extrapolated update-order coefficient", "1",
+        "change of the extrapolated update-order coefficient",
+        "1",
         "as richardson_drift for sequential minus simultaneous descent",
     ),
     "richardson_order_residual": Variable(
-        "update-order gap beyond its leading term", "1",
+        "update-order gap beyond its leading term",
+        "1",
         "as richardson_residual for sequential minus simultaneous descent",
     ),
     "estimated_error": Variable(
@@ -84,7 +95,7 @@ TRAJECTORY = {
     "alignment": Variable(
         "alignment of the leading singular subspaces with the difference's", "1", "|U_r^T U_hat|_F^2 / r", "side"
     ),
-}  # fmt: skip
+}
 
 BASELINE = {
     "loss": Variable("loss of full fine-tuning", LOSS, "f(W), W' = -grad f(W), W(0) = W0 + s B0 A0"),
@@ -98,21 +109,27 @@ THEORY = {
     "loss_limit": Variable("limit of the loss from this start", LOSS, "f at t = inf, from the closed form"),
     "relative_error_limit": Variable("limit of the relative error", "1", "relative error at t = inf"),
     "relative_error_horizon": Variable("exact relative error at the last time", "1", "closed form at t = stop"),
-    "relative_error_rounding": Variable("rounding of the square of the exact relative error", "1", "64 eps x sum of terms"),
+    "relative_error_rounding": Variable(
+        "rounding of the square of the exact relative error", "1", "64 eps x sum of terms"
+    ),
     "effective_rank": Variable("effective rank of the start", "1", "|A0|_F^4 / |A0 A0^T|_F^2 where one factor is zero"),
     "convergence_rate": Variable("asymptotic rate of the excess loss", "1/time", "excess loss ~ exp(-rate t)"),
-    "stability_limit": Variable("largest stable learning rate", "time", "2 / lambda_max at the limit, simultaneous descent"),
+    "stability_limit": Variable(
+        "largest stable learning rate", "time", "2 / lambda_max at the limit, simultaneous descent"
+    ),
     "parameters": Variable("trainable parameters", "1", "r (n + m)"),
     "energy": Variable("energy of the first r singular values", "1", "sum_{i<=r} sigma_i^2 / sum_i sigma_i^2"),
-}  # fmt: skip
+}
 
 FINAL_NUMBERS = {
     "steps": Variable("accepted steps, windows or rounds", "1", "count"),
     "evaluations": Variable("evaluations of the gradient", "1", "count"),
-    "local_rate": Variable("local rate of the excess loss at the end", "1/time", "2 nu, nu the smallest excited Hessian eigenvalue"),
+    "local_rate": Variable(
+        "local rate of the excess loss at the end", "1/time", "2 nu, nu the smallest excited Hessian eigenvalue"
+    ),
     "sharpness": Variable("sharpness at the end", "1/time", "largest Hessian eigenvalue, s kappa (|A|_2^2 + |B|_2^2)"),
     "further_time": Variable("further flow time until reached", "time", "ln(excess/(reach excess0)) / rate"),
-}  # fmt: skip
+}
 
 FINAL_WORDS = {
     "outcome": Variable("how the trajectory ended", "", "see the glossary of outcomes"),
@@ -123,10 +140,14 @@ FINAL_WORDS = {
 
 COMPANIONS = {
     "distance": Variable(
-        "distance between a companion and what it is held against", "1", "|s (B A - B A_other)|_F / max_t |s B A_flow|_F"
+        "distance between a companion and what it is held against",
+        "1",
+        "|s (B A - B A_other)|_F / max_t |s B A_flow|_F",
     ),
     "factor_distance": Variable(
-        "distance of the factors from those it is held against", "weight0.5", "sqrt(|A - A_other|_F^2 + |B - B_other|_F^2)"
+        "distance of the factors from those it is held against",
+        "weight0.5",
+        "sqrt(|A - A_other|_F^2 + |B - B_other|_F^2)",
     ),
     "estimated_error": TRAJECTORY["estimated_error"],
     "loss": TRAJECTORY["loss"],
@@ -136,4 +157,4 @@ COMPANIONS = {
     "gram_sum_norm": TRAJECTORY["gram_sum_norm"],
     "factor_norm": TRAJECTORY["factor_norm"],
     "product_norm": TRAJECTORY["product_norm"],
-}  # fmt: skip
+}

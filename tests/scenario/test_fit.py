@@ -133,7 +133,7 @@ def test_a_rank_above_the_matrix_is_a_warning(read: Read) -> None:
     [
         "{kind: pissa}",
         "{kind: spectral, of: difference}",
-        "{kind: values, A: [[1, 0, 0, 0], [0, 1, 0, 0]], B: [[0, 0], [0, 0], [0, 0], [0, 0], [0, 0], [0, 0]]}",
+        "{kind: values, A: [[1, 0, 0, 0], [0, 1, 0, 0]], B: " + str([[0, 0]] * 6) + "}",
     ],
 )
 def test_seeds_of_an_init_that_draws_nothing_are_a_warning(read: Read, init: str) -> None:

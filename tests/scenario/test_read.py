@@ -139,7 +139,7 @@ MISTAKES = [
     ("learning_rates", "learning_rate", "12:21: schedules.2.learning_rate: unknown key (did you mean learni"),
     ("stop: 10.0", "stop: 0", "13:14: time.stop: must be greater than 0, not 0"),
     ("stop: 10.0", "stop: 10 s", "13:14: time.stop: should be a number, not the text '10 s'"),
-    ("stop: 10.0", "stop: ", "13:13: time.stop: should be a number, not nothing"),
+    ("stop: 10.0", "stop: ", "13:8: time.stop: should be a number, not nothing"),
     ("stop: 10.0", "stop: 2001-01-01", "13:14: time.stop: '2001-01-01' is read as a date"),
     ("stop: 10.0", "stop: 10.0, stpo: 3", "13:20: time.stpo: unknown key (did you mean stop?)"),
     ("points: 11", "points: 1", "13:28: time.points: must be at least 2, not 1"),
@@ -161,6 +161,7 @@ MISTAKES = [
     ("points: 11}", "points: 11}\nchecks: all", "14:9: checks: 'all' is not known here"),
     ("points: 11}", "points: 11}\nchecks: 3", "14:9: checks: should be auto or a list of names, not 3"),
     ("points: 11}", "points: 11}\nchecks: [accuracy, accuracy]", "14:20: checks.1: check accuracy is given "),
+    ("points: 11}", "points: 11}\nsave:\n\n", "14:1: save: should be a section of keys, not nothing"),
     ("points: 11}", "points: 11}\nsave: all", "14:7: save: should be a section of keys, not the text 'all'"),
     ("points: 11}", "points: 11}\nsave: {factors: some}", "14:17: save.factors: 'some' is not known here"),
 ]  # fmt: skip

@@ -51,9 +51,7 @@ def imbalance_value(B: Tensor, C: Tensor) -> Tensor:
     return torch.where(value.abs() <= noise, torch.zeros_like(value), value)
 
 
-def solve(
-    landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, factors: bool = False
-) -> Solution:
+def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, factors: bool = False) -> Solution:
     """States at canonical `times` (T,) from λ-balanced factors (S, q, r).
 
     With `factors` the states are the flow's own B and C; without, they are right up to one orthogonal r × r

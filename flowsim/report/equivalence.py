@@ -1,0 +1,201 @@
+"""How the distance from the flow, and between update orders, falls with the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, log_y, say_inside
+from flowsim.report.data import UPDATE_WORDS, Array, Family, Result, Spread, largest_over_time, spread
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LARGEST = 1e2  # gaps beyond are no longer small steps; they would flatten everything else
+DECADES = 9.0
+FILLS = ("full", "none", "left", "bottom", "right", "top")
+DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)), (0, (2, 1)), (0, (7, 2)))
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One comparison: which gap, against which prediction, of which schedules."""
+
+    title: str
+    gap: str
+    predicted: str
+    step: str
+    kind: str
+
+
+PANELS = (
+    Panel("descent against\nthe flow", "flow_gap", "predicted_gap", "step h = kη (time)", "descent"),
+    Panel(
+        "sequential against\nsimultaneous descent", "update_order_gap", "predicted_order_gap", "step h = kη (time)",
+        "descent",
+    ),
+    Panel("windows against\nthe flow", "flow_gap", "predicted_gap", "window h (time)", "flow"),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Gaps of one family at its steps, and the prediction (NaN where there is none)."""
+
+    family: Family
+    measured: Spread
+    predicted: Array
+
+
+def has_gaps(tree: xr.DataTree) -> str:
+    """Empty if there are gaps to draw, else why not."""
+    result = Result.of(tree)
+    if not result.families:
+        return "the scenario has neither descent nor windows"
+    if not any(_curves(result, panel, place) for panel in PANELS for place in range(len(result.ranks))):
+        return "no gap is positive and finite (nothing moves, or everything diverged)"
+    return ""
+
+
+def equivalence(tree: xr.DataTree) -> Figure:
+    """Largest gap over time against the step, a panel for each comparison, with the predicted line."""
+    result = Result.of(tree)
+    place = _rank_place(result)
+    panels = [(panel, _curves(result, panel, place)) for panel in PANELS]
+    panels = [(panel, curves) for panel, curves in panels if curves]
+    rank = result.ranks[place]
+    sheet = Sheet(f"Gap against step, rank {rank}", 3.3, columns=max(len(panels), 1), sharey=True)
+    if not panels:
+        say_inside(sheet.axes[0], "no positive and finite gap")
+        return sheet.finish(result)
+    every = [curve for _, curves in panels for curve in curves]
+    seen = np.concatenate([np.concatenate([c.measured.low, c.measured.high, c.predicted]) for c in every])
+    inner = sorted({curve.family.inner_steps for curve in every})
+    for axes, (panel, curves) in zip(sheet.axes, panels, strict=True):
+        log_y(axes, np.append(seen, _guide_bottom(curves)), decades=DECADES)
+        _draw(axes, panel, curves, inner)
+    sheet.axes[0].set_ylabel("largest gap over time\n" + r"$\|s(BA-BA')\|_F\,/\,\max_t\|s\,BA_{\mathrm{flow}}\|_F$")
+    _legend(sheet, every, inner)
+    seeds = len(result.view.seeds)
+    if seeds > 1:
+        sheet.note(f"Points: median over {seeds} seeds; bars: their range. Triangles: slopes 1 and 2.")
+    else:
+        sheet.note("Triangles: slopes 1 and 2.")
+    for sentence in result.endings():
+        sheet.note(sentence)
+    return sheet.finish(result)
+
+
+def _rank_place(result: Result) -> int:
+    """The largest rank for which every comparison has as many curves as for any rank."""
+    counts = [sum(len(_curves(result, panel, place)) for panel in PANELS) for place in range(len(result.ranks))]
+    return max(place for place, count in enumerate(counts) if count == max(counts))
+
+
+def _curves(result: Result, panel: Panel, rank: int) -> list[Curve]:
+    found = []
+    for family in result.families:
+        if family.kind != panel.kind:
+            continue
+        rows = [_largest(result, panel.gap, place, rank) for place in family.places]
+        expected = [_largest(result, panel.predicted, place, rank) for place in family.places]
+        gaps = np.stack(rows)
+        gaps[~((gaps > 0) & (gaps < LARGEST))] = np.nan
+        if np.isfinite(gaps).any():
+            predicted = spread(np.stack(expected)).middle
+            predicted[~((predicted > 0) & (predicted < LARGEST))] = np.nan
+            found.append(Curve(family, spread(gaps), predicted))
+    return found
+
+
+def _largest(result: Result, name: str, schedule: int, rank: int) -> Array:
+    """Largest over time of a gap, (seed,); NaN for runs that diverged."""
+    values = largest_over_time(result.paths(name, schedule)[rank])
+    values[result.outcomes(schedule)[rank] == "diverged"] = np.nan
+    return values
+
+
+def _draw(axes: Axes, panel: Panel, curves: list[Curve], inner: list[int]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    for curve in curves:
+        colour, marker = UPDATE_LOOK.get(curve.family.update, (GREY, "o"))
+        index = inner.index(curve.family.inner_steps) % len(FILLS)
+        h, over = curve.family.steps, curve.measured
+        axes.plot(h, curve.predicted, color=colour, linestyle=DASHES[index], linewidth=0.9, zorder=2)
+        axes.vlines(h, over.low, over.high, color=colour, linewidth=0.9, zorder=2.5)
+        axes.plot(
+            h, over.middle, color=colour, linestyle="none", marker=marker, fillstyle=FILLS[index],
+            markerfacecoloralt="white", markersize=4.5, markeredgewidth=0.8, zorder=3,
+        )  # fmt: skip
+    steps = np.concatenate([curve.family.steps for curve in curves])
+    rim = max(0.08 * np.log10(steps.max() / steps.min()), 0.12)
+    axes.set_xlim(steps.min() / 10**rim, steps.max() * 10**rim)
+    axes.xaxis.set_major_locator(LogLocator(numticks=5))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_title(panel.title)
+    axes.set_xlabel(panel.step)
+    _triangles(axes, curves)
+
+
+def _guide_spot(curves: list[Curve]) -> tuple[float, float, float] | None:
+    """Left edge, right edge and height of the guides' common corner: below the data, at its right end."""
+    steps = np.concatenate([curve.family.steps for curve in curves])
+    middle = np.concatenate([curve.measured.low for curve in curves])
+    known = np.isfinite(middle)
+    if steps.max() <= 1.5 * steps.min() or not known.any():
+        return None
+    right = float(steps.max())
+    left = right / (steps.max() / steps.min()) ** 0.4
+    near = known & (steps >= left / 1.01)
+    if not near.any():
+        return None
+    # Slopes through the lowest point: the curve's own height at the right edge is at least this.
+    lowest = float((middle[near] * np.minimum(left / steps[near], 1.0) ** 2).min())
+    return left, right, lowest / 3
+
+
+def _guide_bottom(curves: list[Curve]) -> float:
+    spot = _guide_spot(curves)
+    return np.nan if spot is None else spot[2] / 1.6
+
+
+def _triangles(axes: Axes, curves: list[Curve]) -> None:
+    """Guides of order 1 and 2, rising from one corner."""
+    spot = _guide_spot(curves)
+    if spot is None:
+        return
+    left, right, height = spot
+    for order in (1, 2):
+        top = height * (right / left) ** order
+        axes.plot([left, right], [height, top], color=GREY, linewidth=0.7)
+        axes.annotate(
+            str(order), (right, top), xytext=(3, -1), textcoords="offset points", fontsize=6.5, color=GREY,
+            va="center", annotation_clip=False,
+        )  # fmt: skip
+    axes.plot([left, right, right], [height, height, height * (right / left) ** 2], color=GREY, linewidth=0.7)
+
+
+def _legend(sheet: Sheet, curves: list[Curve], inner: list[int]) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = []
+    for update in dict.fromkeys(curve.family.update for curve in curves):
+        colour, marker = UPDATE_LOOK.get(update, (GREY, "o"))
+        label = UPDATE_WORDS.get(update, update)
+        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
+    if inner != [1]:
+        for index, k in enumerate(inner):
+            handles.append(
+                Line2D(
+                    [], [], color=BLACK, marker="o", fillstyle=FILLS[index % len(FILLS)], markerfacecoloralt="white",
+                    linestyle=DASHES[index % len(DASHES)], linewidth=0.9, label=f"k = {k}",
+                )
+            )  # fmt: skip
+    handles.append(Line2D([], [], color=BLACK, linewidth=0.9, label="predicted,\nfirst order"))
+    sheet.body.legend(handles=handles, loc="outside right upper")

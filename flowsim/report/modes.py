@@ -1,0 +1,106 @@
+"""Singular values of s B A along the flow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowsim.report.canvas import GREY, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
+from flowsim.report.data import Array, Result, some
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PANELS = 6
+MODE_DECADES = 5.0
+
+
+def has_modes(tree: xr.DataTree) -> str:
+    """Empty if there are singular values to draw, else why not."""
+    if (Result.of(tree).paths("singular_value") > 0).any():
+        return ""
+    return "every singular value of s B A is zero or not finite (nothing moves)"
+
+
+def singular_values(tree: xr.DataTree) -> Figure:
+    """Singular values of s B A along the flow, first seed, a panel per rank, with those of the difference."""
+    result = Result.of(tree)
+    places = some(len(result.ranks), MOST_PANELS)
+    columns = min(len(places), 3)
+    rows = -(-len(places) // columns)
+    seed = result.view.seeds[0]
+    sheet = Sheet(
+        f"Singular values of the update along the flow, seed {seed}", 3.2 if rows == 1 else 4.4, rows, columns,
+        sharex=True, sharey=True,
+    )  # fmt: skip
+    values = result.paths("singular_value")[:, 0]  # (rank, time, mode)
+    shown = [values[place, :, : result.ranks[place]] for place in places]
+    targets = target_values(result)
+    seen = np.concatenate([v.max(0, initial=0.0, where=np.isfinite(v)) for v in shown] + [targets[: max(result.ranks)]])
+    for axes in sheet.axes:
+        axes.set_visible(False)
+    for axes, place, modes in zip(sheet.axes, places, shown, strict=False):
+        axes.set_visible(True)
+        low, _ = log_y(axes, np.append(seen, np.nanmax(seen, initial=0.0) / 30), decades=MODE_DECADES)
+        early = time_axis(result, axes)
+        _modes(axes, result.times()[early:], modes[early:], targets, low)
+        axes.set_title(f"r = {result.ranks[place]}")
+    sheet.body.supxlabel("flow time t (time)", fontsize=8)
+    sheet.body.supylabel(axis_label(result.attrs("trajectory", "singular_value"), 40, "singular value of s·BA"), fontsize=8)
+    if np.isfinite(targets).any():
+        sheet.note("Dashed: singular values of the difference W* − W0. Numbers at the right: modes.")
+    else:
+        sheet.note("Numbers at the right: modes.")
+    for axes in sheet.axes[: len(places)]:
+        axes.tick_params(labelbottom=True)
+    return sheet.finish(result)
+
+
+def target_values(result: Result) -> Array:
+    """Singular values of the difference, (largest rank,), as far as the stored theory fixes them; NaN elsewhere.
+
+    c Σ_{i>r} σ_i² and the energy of the first r are stored for every rank r of the scenario: their differences
+    between consecutive ranks are c σ_r².
+    """
+    values = np.full(max(result.ranks), np.nan)
+    if result.view.objective != "frobenius":
+        return values
+    floors = np.array(result.theory("loss_floor"))
+    if not (np.abs(floors - floors[:, :1]) <= 1e-12 * np.abs(floors)).all():
+        return values
+    floor, energy = floors[:, 0], result.theory("energy")[:, 0]
+    usable = np.flatnonzero((floor > 0) & (energy < 1 - 1e-9))
+    known: dict[int, float] = dict(zip(result.ranks, floor.tolist(), strict=True))
+    if usable.size:
+        known[0] = float(floor[usable[0]] / (1 - energy[usable[0]]))
+    for rank in range(1, len(values) + 1):
+        if rank in known and rank - 1 in known:
+            square = (known[rank - 1] - known[rank]) / result.view.coefficient
+            if square > 1e-12 * known.get(0, known[rank - 1]) / result.view.coefficient:
+                values[rank - 1] = np.sqrt(square)
+    return values
+
+
+def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float) -> None:
+    looks = rank_looks(list(range(modes.shape[1])))
+    styles = ("-", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 0.8)))
+    count, last = modes.shape[1], np.inf
+    for value in targets[:count]:
+        if np.isfinite(value):
+            axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=0.7, zorder=1.5)
+    for index in range(count):
+        y = modes[:, index]
+        axes.plot(times, np.where(y > 0, y, np.nan), color=looks[index][0], linestyle=styles[index % 4], linewidth=1.1)
+        end = y[np.isfinite(y)][-1] if np.isfinite(y).any() else 0.0
+        top, bottom = (np.log10(limit) for limit in reversed(axes.get_ylim()))
+        if end > low and (last - np.log10(end)) > 0.07 * (top - bottom):
+            last = float(np.log10(end))
+            axes.annotate(
+                str(index + 1), (1.0, end), xycoords=("axes fraction", "data"), xytext=(2, 0),
+                textcoords="offset points", fontsize=6, color=looks[index][0], va="center", annotation_clip=False,
+            )  # fmt: skip
+    if not (modes > 0).any():
+        say_inside(axes, "all are zero or not finite")
