@@ -17,10 +17,11 @@ from flowsim.trajectory.store import load
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it states, where that is proven, and how it is judged."""
+    """One check: what it states, where that is proven, what number is observed, and how it is judged."""
 
     statement: str
     reference: str
+    measures: str
     judge: Callable[[View], list[Finding]]
     objective: str | None = None
 
@@ -29,41 +30,69 @@ _PAPER = "Rushka & Klabjan 2026, arXiv 2602.10212"
 CHECKS: dict[str, Check] = {
     "equivalence": Check(
         "sequential and simultaneous updates have one limit flow: their gap falls in proportion to the step",
-        f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX", step_checks.equivalence,
+        f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX",
+        "fall of the extrapolation residual per halving of the step",
+        step_checks.equivalence,
     ),
     "descent_follows_flow": Check(
         "descent stays within O(learning rate) of the flow, with the predicted leading coefficient",
-        "Hairer, Lubich & Wanner 2006, ch. IX", step_checks.descent_follows_flow,
+        "Hairer, Lubich & Wanner 2006, ch. IX",
+        "fall of the extrapolation residual per halving of the step",
+        step_checks.descent_follows_flow,
     ),
     "eckart_young": Check(
         "the loss tends to c sum_{i>r} sigma_i^2 of the difference",
-        f"Eckart & Young 1936; {_PAPER}, Theorem 2.11", limit_checks.eckart_young, "frobenius",
+        f"Eckart & Young 1936; {_PAPER}, Theorem 2.11",
+        "loss at the last time",
+        limit_checks.eckart_young,
+        "frobenius",
     ),
     "zero_loss": Check(
-        "the trace-squared loss tends to 0", f"{_PAPER}, Theorem 2.7", limit_checks.zero_loss, "trace_squared"
+        "the trace-squared loss tends to 0",
+        f"{_PAPER}, Theorem 2.7",
+        "loss at the last time",
+        limit_checks.zero_loss,
+        "trace_squared",
     ),
     "relative_error_law": Check(
         "the relative error is sqrt(n/r_eff - 1), or the exact form of this start",
-        f"{_PAPER}, Theorem 2.8, in exact form", law_checks.relative_error_law, "trace_squared",
+        f"{_PAPER}, Theorem 2.8, in exact form",
+        "square of the relative error",
+        law_checks.relative_error_law,
+        "trace_squared",
     ),
     "inverse_sqrt_rank": Check(
         "the relative error is O(r^-1/2) over these ranks",
-        f"{_PAPER}, Theorem 2.8", law_checks.inverse_sqrt_rank, "trace_squared",
+        f"{_PAPER}, Theorem 2.8",
+        "slope of ln e on ln r, or mean of e² at a rank",
+        law_checks.inverse_sqrt_rank,
+        "trace_squared",
     ),
     "closed_form": Check(
         "the integrated trajectory equals the exact solution",
-        "Fukumizu 1998; Braun et al. 2022; Domine et al. 2024, arXiv 2409.14623", solver_checks.closed_form,
+        "Fukumizu 1998; Braun et al. 2022; Domine et al. 2024, arXiv 2409.14623",
+        "largest distance of BA, integrated against exact",
+        solver_checks.closed_form,
     ),
     "conservation": Check(
         "Q = B^T B - A A^T is constant along the flow, and |B^T B + A A^T|^2 = |Q0|^2 + 4 |B A|^2",
-        "Du, Hu & Lee 2018; Tarmoun et al. 2021", flow_checks.conservation,
+        "Du, Hu & Lee 2018; Tarmoun et al. 2021",
+        "largest drift of Q, or defect of the identity",
+        flow_checks.conservation,
     ),
-    "monotone_loss": Check("the loss never rises along the flow", "gradient flow", flow_checks.monotone_loss),
+    "monotone_loss": Check(
+        "the loss never rises along the flow",
+        "gradient flow",
+        "largest rise of the loss between two times",
+        flow_checks.monotone_loss,
+    ),
     "accuracy": Check(
         "the solver's error falls with rtol, and its estimate bounds it",
-        "Hairer, Norsett & Wanner 1993, II.4", solver_checks.accuracy,
+        "Hairer, Norsett & Wanner 1993, II.4",
+        "largest distance of BA from a better solution",
+        solver_checks.accuracy,
     ),
-}  # fmt: skip
+}
 
 COLUMNS = ("name", "subject", "statement", "reference", "observed", "expected", "tolerance", "verdict", "reason")
 
@@ -152,7 +181,7 @@ def summarize(rows: list[dict[str, object]]) -> list[dict[str, object]]:
         decisive = max(own, key=lambda row: rank_of(_finding(row)))
         counts = {v: sum(row["verdict"] == v for row in own) for v in sorted(Verdict, key=SEVERITY.__getitem__)}
         text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
-        summary.append(decisive | {"count": text})
+        summary.append(decisive | {"count": text, "measures": CHECKS[name].measures})
     return summary
 
 

@@ -64,7 +64,8 @@ class View:
     @cached_property
     def schedules(self) -> list[dict[str, Any]]:
         """kind, update, window, learning_rate, inner_steps and duration of each schedule."""
-        columns = {n: self._values("trajectory", n) for n in ("kind", "update", "window", "learning_rate", "inner_steps")}
+        names = ("kind", "update", "window", "learning_rate", "inner_steps")
+        columns = {name: self._values("trajectory", name) for name in names}
         rows = []
         for place, label in enumerate(self.labels):
             row: dict[str, Any] = {"label": label, "place": place} | {n: v[place] for n, v in columns.items()}

@@ -92,10 +92,11 @@ def verdict_summary(rows: Sequence[Mapping[str, Any]]) -> str:
             number(row["expected"]),
             number(row["tolerance"]),
             str(row["count"]),
+            str(row.get("measures", "")),
         ]
         for row in rows
     ]
-    names = ["check", "verdict", "observed", "expected", "tolerance", "of all"]
+    names = ["check", "verdict", "observed", "expected", "tolerance", "of all", "what is observed"]
     reasons = [
         f"{row['check']}: {row['verdict']}: {row['reason']}"
         for row in rows

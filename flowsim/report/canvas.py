@@ -30,6 +30,7 @@ UPDATE_LOOK = {
     "b_first": (GREEN, "v"),
     "symmetric": (PURPLE, "D"),
 }
+Colour = tuple[float, float, float]
 RANK_MARKERS = "osD^vP*X<>hp"
 
 
@@ -78,7 +79,7 @@ class Sheet:
 
     def finish(self, result: Result) -> Figure:
         """Fit the sheet to its notes and sign it."""
-        lines = [line for note in self.notes for line in textwrap.wrap(note, 120, subsequent_indent="   ")]
+        lines = [line for note in self.notes for line in textwrap.wrap(note, 132, subsequent_indent="   ")]
         lines.append(footer(result))
         below = LINE * len(lines) + EDGE
         total = TITLE + self.height + below
@@ -110,15 +111,20 @@ def footer(result: Result) -> str:
     return "  ·  ".join(part for part in parts if part)
 
 
-def rank_looks(ranks: Sequence[int]) -> list[tuple[tuple[float, float, float], str]]:
+def rank_looks(ranks: Sequence[int]) -> list[tuple[Colour, str]]:
     """Colour (dark for small ranks to light for large ones) and marker of each rank."""
     from matplotlib import colormaps
 
     places = np.linspace(0.0, 0.82, max(len(ranks), 2))[: len(ranks)]
     return [
-        (colormaps["viridis"](place)[:3], RANK_MARKERS[index % len(RANK_MARKERS)])
+        (_rgb(colormaps["viridis"](float(place))), RANK_MARKERS[index % len(RANK_MARKERS)])
         for index, place in enumerate(places)
     ]
+
+
+def _rgb(colour: Sequence[float]) -> Colour:
+    red, green, blue, *_ = (float(part) for part in colour)
+    return red, green, blue
 
 
 def rank_axis(axes: Axes, ranks: Sequence[int], *, wide: bool | None = None) -> bool:
@@ -130,7 +136,7 @@ def rank_axis(axes: Axes, ranks: Sequence[int], *, wide: bool | None = None) -> 
         axes.set_xscale("log", base=2)
     scaled = np.log2(ranks) if wide else np.asarray(ranks, float)
     span = max(float(scaled[-1] - scaled[0]), 1.0)
-    rim = np.array([scaled[0] - 0.06 * span, scaled[-1] + 0.06 * span])
+    rim = np.array([scaled[0] - 0.08 * span, scaled[-1] + 0.08 * span])
     axes.set_xlim(*(2.0**rim if wide else rim))
     kept, last = [], -np.inf
     for rank, place in zip(ranks, scaled, strict=True):
@@ -207,28 +213,11 @@ def log_ticks(axis: Axis, span: float, *, crowded: float) -> None:
 
 
 def plain(value: float) -> str:
-    """A tick label: digits where they are few, else a power of ten.
-
-    Examples
-    --------
-    >>> plain(0.05), plain(2e-7)
-    ('0.05', '$2\\\\times10^{-7}$')
-    """
+    """A tick label: digits where they are few, else a power of ten."""
     if 1e-3 <= value < 1e4:
         return f"{value:g}"
     lead, power = f"{value:.0e}".split("e")
     return rf"$10^{{{int(power)}}}$" if lead == "1" else rf"${lead}\times10^{{{int(power)}}}$"
-
-
-def below_axis(axes: Axes, x: Array, y: Array, low: float, colour: Any, label: str | None = None) -> bool:
-    """Mark values in (−∞, low) by an arrow at the lower edge; returns whether there were any."""
-    under = np.isfinite(y) & (y < low)
-    if under.any():
-        axes.plot(
-            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=5, color=colour, label=label,
-            transform=axes.get_xaxis_transform(), clip_on=False,
-        )  # fmt: skip
-    return bool(under.any())
 
 
 def say_inside(axes: Axes, text: str) -> None:

@@ -93,30 +93,32 @@ class Result:
         """Attributes of a stored variable."""
         return {str(key): value for key, value in self.view.tree[group][name].attrs.items()}
 
+    def values(self, group: str, name: str) -> NDArray[Any]:
+        """A stored variable as it is."""
+        return np.asarray(self.view.tree[group].dataset[name].values)
+
     def has(self, group: str, name: str) -> bool:
         """Whether the variable is there and has a finite entry."""
         tree = self.view.tree
         return (
-            group in tree.children
-            and name in tree[group].dataset
-            and bool(np.isfinite(tree[group][name].values).any())
+            group in tree.children and name in tree[group].dataset and bool(np.isfinite(self.values(group, name)).any())
         )
 
     def times(self, schedule: int = FLOW) -> Array:
         """Flow times of the recorded rounds of a schedule, (time,)."""
-        return np.asarray(self.view.tree["trajectory"]["flow_time"].values[schedule], dtype=float)
+        return np.asarray(self.values("trajectory", "flow_time")[schedule], dtype=float)
 
     def paths(self, name: str, schedule: int = FLOW) -> Array:
         """(rank, seed, time) of a trajectory variable, ranks increasing."""
-        return np.asarray(self.view.tree["trajectory"][name].values[schedule][self.order], dtype=float)
+        return np.asarray(self.values("trajectory", name)[schedule][self.order], dtype=float)
 
     def finals(self, name: str, schedule: int = FLOW) -> Array:
         """(rank, seed) of a final variable, ranks increasing."""
-        return np.asarray(self.view.tree["final"][name].values[schedule][self.order], dtype=float)
+        return np.asarray(self.values("final", name)[schedule][self.order], dtype=float)
 
     def outcomes(self, schedule: int = FLOW) -> NDArray[np.str_]:
         """(rank, seed) words, ranks increasing."""
-        return np.asarray(self.view.tree["final"]["outcome"].values[schedule][self.order]).astype(str)
+        return self.values("final", "outcome")[schedule][self.order].astype(str)
 
     def theory(self, name: str) -> Array:
         """(rank, seed) of a theory variable, ranks increasing."""

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, log_y, say_inside
+from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, log_ticks, log_y, say_inside
 from flowsim.report.data import UPDATE_WORDS, Array, Family, Result, Spread, largest_over_time, spread
+from flowsim.report.marks import legend
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -75,16 +76,18 @@ def equivalence(tree: xr.DataTree) -> Figure:
     every = [curve for _, curves in panels for curve in curves]
     seen = np.concatenate([np.concatenate([c.measured.low, c.measured.high, c.predicted]) for c in every])
     inner = sorted({curve.family.inner_steps for curve in every})
-    for axes, (panel, curves) in zip(sheet.axes, panels, strict=True):
-        log_y(axes, np.append(seen, _guide_bottom(curves)), decades=DECADES)
-        _draw(axes, panel, curves, inner)
-    sheet.axes[0].set_ylabel("largest gap over time\n" + r"$\|s(BA-BA')\|_F\,/\,\max_t\|s\,BA_{\mathrm{flow}}\|_F$")
+    corners = [spot[2] / 1.6 for _, curves in panels if (spot := _guide_spot(curves))]
+    log_y(sheet.axes[0], np.append(seen, corners), decades=DECADES)
+    drawn = [_draw(axes, panel, curves, inner) for axes, (panel, curves) in zip(sheet.axes, panels, strict=True)]
+    sheet.axes[0].set_ylabel(
+        "largest gap over time\n" + r"$\|s(BA-BA')\|_F\,/\,\mathrm{max}_t\,\|s\,BA_{\mathrm{flow}}\|_F$"
+    )
     _legend(sheet, every, inner)
     seeds = len(result.view.seeds)
-    if seeds > 1:
-        sheet.note(f"Points: median over {seeds} seeds; bars: their range. Triangles: slopes 1 and 2.")
-    else:
-        sheet.note("Triangles: slopes 1 and 2.")
+    notes = [f"Points: median over {seeds} seeds; bars: their range."] if seeds > 1 else []
+    notes += ["Triangles: slopes 1 and 2."] if any(drawn) else []
+    if notes:
+        sheet.note(" ".join(notes))
     for sentence in result.endings():
         sheet.note(sentence)
     return sheet.finish(result)
@@ -119,57 +122,55 @@ def _largest(result: Result, name: str, schedule: int, rank: int) -> Array:
     return values
 
 
-def _draw(axes: Axes, panel: Panel, curves: list[Curve], inner: list[int]) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter
-
+def _draw(axes: Axes, panel: Panel, curves: list[Curve], inner: list[int]) -> bool:
+    """One panel; returns whether there was room for the guides."""
     axes.set_xscale("log")
+    steps, _ = _points(curves)
+    rim = max(0.08 * np.log10(steps.max() / steps.min()), 0.12)
+    axes.set_xlim(steps.min() / 10**rim, steps.max() * 10**rim)
     for curve in curves:
         colour, marker = UPDATE_LOOK.get(curve.family.update, (GREY, "o"))
         index = inner.index(curve.family.inner_steps) % len(FILLS)
         h, over = curve.family.steps, curve.measured
-        axes.plot(h, curve.predicted, color=colour, linestyle=DASHES[index], linewidth=0.9, zorder=2)
+        alone = {"marker": "_", "markersize": 16} if len(h) == 1 else {}
+        axes.plot(h, curve.predicted, color=colour, linestyle=DASHES[index], linewidth=0.9, zorder=2, **alone)
         axes.vlines(h, over.low, over.high, color=colour, linewidth=0.9, zorder=2.5)
         axes.plot(
             h, over.middle, color=colour, linestyle="none", marker=marker, fillstyle=FILLS[index],
             markerfacecoloralt="white", markersize=4.5, markeredgewidth=0.8, zorder=3,
         )  # fmt: skip
-    steps = np.concatenate([curve.family.steps for curve in curves])
-    rim = max(0.08 * np.log10(steps.max() / steps.min()), 0.12)
-    axes.set_xlim(steps.min() / 10**rim, steps.max() * 10**rim)
-    axes.xaxis.set_major_locator(LogLocator(numticks=5))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+    log_ticks(axes.xaxis, float(np.log10(steps.max() / steps.min()) + 2 * rim), crowded=1.3)
     axes.set_title(panel.title)
     axes.set_xlabel(panel.step)
-    _triangles(axes, curves)
+    return _triangles(axes, curves)
+
+
+def _points(curves: list[Curve]) -> tuple[Array, Array]:
+    """All steps with a gap, and the lowest gap over seeds at each."""
+    steps = np.concatenate([curve.family.steps for curve in curves])
+    lowest = np.concatenate([curve.measured.low for curve in curves])
+    known = np.isfinite(lowest)
+    return steps[known], lowest[known]
 
 
 def _guide_spot(curves: list[Curve]) -> tuple[float, float, float] | None:
     """Left edge, right edge and height of the guides' common corner: below the data, at its right end."""
-    steps = np.concatenate([curve.family.steps for curve in curves])
-    middle = np.concatenate([curve.measured.low for curve in curves])
-    known = np.isfinite(middle)
-    if steps.max() <= 1.5 * steps.min() or not known.any():
+    steps, gaps = _points(curves)
+    if steps.max() <= 1.5 * steps.min():
         return None
     right = float(steps.max())
     left = right / (steps.max() / steps.min()) ** 0.4
-    near = known & (steps >= left / 1.01)
-    if not near.any():
-        return None
+    near = steps >= left / 1.01
     # Slopes through the lowest point: the curve's own height at the right edge is at least this.
-    lowest = float((middle[near] * np.minimum(left / steps[near], 1.0) ** 2).min())
+    lowest = float((gaps[near] * np.minimum(left / steps[near], 1.0) ** 2).min())
     return left, right, lowest / 3
 
 
-def _guide_bottom(curves: list[Curve]) -> float:
-    spot = _guide_spot(curves)
-    return np.nan if spot is None else spot[2] / 1.6
-
-
-def _triangles(axes: Axes, curves: list[Curve]) -> None:
+def _triangles(axes: Axes, curves: list[Curve]) -> bool:
     """Guides of order 1 and 2, rising from one corner."""
     spot = _guide_spot(curves)
     if spot is None:
-        return
+        return False
     left, right, height = spot
     for order in (1, 2):
         top = height * (right / left) ** order
@@ -179,23 +180,20 @@ def _triangles(axes: Axes, curves: list[Curve]) -> None:
             va="center", annotation_clip=False,
         )  # fmt: skip
     axes.plot([left, right, right], [height, height, height * (right / left) ** 2], color=GREY, linewidth=0.7)
+    return True
 
 
 def _legend(sheet: Sheet, curves: list[Curve], inner: list[int]) -> None:
-    from matplotlib.lines import Line2D
-
-    handles = []
+    """Update orders by colour and marker, inner steps by fill and dashes."""
+    axes = sheet.axes[0]
     for update in dict.fromkeys(curve.family.update for curve in curves):
         colour, marker = UPDATE_LOOK.get(update, (GREY, "o"))
-        label = UPDATE_WORDS.get(update, update)
-        handles.append(Line2D([], [], color=colour, marker=marker, linestyle="none", label=label))
-    if inner != [1]:
-        for index, k in enumerate(inner):
-            handles.append(
-                Line2D(
-                    [], [], color=BLACK, marker="o", fillstyle=FILLS[index % len(FILLS)], markerfacecoloralt="white",
-                    linestyle=DASHES[index % len(DASHES)], linewidth=0.9, label=f"k = {k}",
-                )
-            )  # fmt: skip
-    handles.append(Line2D([], [], color=BLACK, linewidth=0.9, label="predicted,\nfirst order"))
-    sheet.body.legend(handles=handles, loc="outside right upper")
+        axes.plot([], [], color=colour, marker=marker, linestyle="none", label=UPDATE_WORDS.get(update, update))
+    for index, k in enumerate(inner if inner != [1] else []):
+        axes.plot(
+            [], [], color=BLACK, marker="o", fillstyle=FILLS[index % len(FILLS)], markerfacecoloralt="white",
+            linestyle=DASHES[index % len(DASHES)], linewidth=0.9, label=f"k = {k}",
+        )  # fmt: skip
+    if any(np.isfinite(curve.predicted).any() for curve in curves):
+        axes.plot([], [], color=BLACK, linewidth=0.9, label="line: predicted,\nfirst order")
+    legend(sheet)

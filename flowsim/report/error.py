@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowsim.report.canvas import (
-    BLACK,
-    BLUE,
     GREEN,
     GREY,
     ORANGE,
     PURPLE,
     Sheet,
     axis_label,
-    below_axis,
     log_y,
     rank_axis,
     say_inside,
 )
 from flowsim.report.data import Array, Result, spread
+from flowsim.report.marks import BELOW, curve, legend, measured
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,67 +41,52 @@ def has_error(tree: xr.DataTree) -> str:
 def relative_error_vs_rank(tree: xr.DataTree) -> Figure:
     """Relative error at the last time, the exact limit of each start, the laws of its kind, and r^(-1/2)."""
     result = Result.of(tree)
-    sheet = Sheet("Relative error of the update against rank", 3.4)
+    sheet = Sheet("Relative error of the update against rank", 3.3)
     [axes] = sheet.axes
     ranks = np.array(result.ranks, dtype=float)
-    measured, exact = result.finals("relative_error"), result.theory("relative_error_limit")
-    over = spread(measured)
-    rank_axis(axes, result.ranks)
+    values, exact = result.finals("relative_error"), result.theory("relative_error_limit")
     laws = _laws(result)
-    at_ranks = [values(ranks) for _, _, _, values in laws]
-    seen = np.concatenate([measured.ravel(), exact.ravel(), *at_ranks])
-    low, _ = log_y(axes, seen, decades=DECADES)
-    if not np.isfinite(measured).any():
+    rank_axis(axes, result.ranks, wide=True)
+    at_ranks = [law.curve(ranks) for law in laws]
+    low, _ = log_y(axes, np.concatenate([values.ravel(), exact.ravel(), *at_ranks]), decades=DECADES)
+    if not np.isfinite(values).any():
         say_inside(axes, "no finite relative error at the last time")
-    _reference(axes, ranks, over.middle)
-    for (label, colour, style, values), points in zip(laws, at_ranks, strict=True):
-        x = np.geomspace(ranks[0], ranks[-1], 200) if "tail" not in label else ranks
-        curve = values(x) if "tail" not in label else points
-        axes.plot(x, np.where(curve >= low, curve, np.nan), color=colour, linestyle=style, label=label, zorder=2)
-        if len(ranks) == 1:
-            axes.plot(ranks, points, linestyle="none", marker="_", markersize=14, color=colour)
+    _reference(axes, ranks, spread(values).middle)
+    x = np.geomspace(ranks[0], ranks[-1], 200)
+    for law, points in zip(laws, at_ranks, strict=True):
+        y = law.curve(x) if law.smooth else points
+        look = {"color": law.colour, "linestyle": law.style, "label": law.label, "zorder": 2}
+        mark = {} if law.smooth and len(ranks) > 1 else {"marker": "_", "markersize": 13}
+        curve(axes, x if law.smooth else ranks, np.where(y >= low, y, np.nan), **look, **mark)
     _exact(axes, ranks, exact, low)
-    _measured(result, sheet, axes, measured, low)
+    if measured(result, axes, values, low):
+        sheet.note(BELOW)
     axes.set_xlabel("rank r")
     axes.set_ylabel(axis_label(result.attrs("final", "relative_error"), 44))
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        sheet.body.legend(handles, labels, loc="outside right upper")
+    legend(sheet)
     for sentence in result.endings():
         sheet.note(sentence)
     return sheet.finish(result)
 
 
-def _measured(result: Result, sheet: Sheet, axes: Axes, values: Array, low: float) -> None:
-    ranks, over = np.array(result.ranks, dtype=float), spread(values)
-    middle = np.where(over.middle >= low, over.middle, np.nan)
-    name = "flow at the last time"
-    if values.shape[1] > 1:
-        bottom, top = np.maximum(over.low, low / 10), np.maximum(over.high, low / 10)
-        axes.fill_between(ranks, bottom, top, color=BLUE, alpha=0.15, linewidth=0)
-        axes.vlines(ranks, bottom, top, color=BLUE, linewidth=1)
-        name += ":\nmedian, range over seeds"
-    done = (result.outcomes() == "reached").all(-1)
-    for hit, face, label in ((done, BLUE, name), (~done, "white", "the same, loss goal\nnot reached")):
-        if (hit & np.isfinite(middle)).any():
-            shown = name if hit.all() or done.any() == 0 and face == "white" else label
-            axes.plot(
-                ranks[hit], middle[hit], linestyle="none", marker="o", markersize=4.5, color=BLUE,
-                markerfacecolor=face, label=shown, zorder=4,
-            )  # fmt: skip
-    if below_axis(axes, ranks, over.middle, low, BLUE):
-        sheet.note("Arrows at the lower edge: zero, or below the axis.")
-
-
 def _exact(axes: Axes, ranks: Array, exact: Array, low: float) -> None:
-    """The exact limit of every seed: one mark each, so that the laws' own spread shows."""
-    x = np.repeat(ranks, exact.shape[1])
-    y = np.where(exact >= low, exact, np.nan).ravel()
-    if np.isfinite(y).any():
-        axes.plot(
-            x, y, linestyle="none", marker="s", markersize=8, markerfacecolor="none", color=ORANGE,
-            markeredgewidth=0.9 if exact.shape[1] <= 4 else 0.5, label="theory: limit of each start", zorder=3,
-        )  # fmt: skip
+    """The exact limit: a square at the median, a dash for every seed, so that their own spread shows."""
+    exact = np.where(exact >= low, exact, np.nan)
+    look = {"linestyle": "none", "color": ORANGE, "zorder": 3}
+    curve(
+        axes, ranks, spread(exact).middle, marker="s", markersize=8, markerfacecolor="none",
+        label="theory: limit" + (",\nsquare at the median" if exact.shape[1] > 1 else " of this start"), **look,
+    )  # fmt: skip
+    if exact.shape[1] > 1:
+        curve(
+            axes,
+            np.repeat(ranks, exact.shape[1]),
+            exact.ravel(),
+            marker="_",
+            markersize=13,
+            markeredgewidth=0.6,
+            **look,
+        )
 
 
 def _reference(axes: Axes, ranks: Array, middle: Array) -> None:
@@ -117,28 +102,57 @@ def _reference(axes: Axes, ranks: Array, middle: Array) -> None:
     )  # fmt: skip
 
 
-def _laws(result: Result) -> list[tuple[str, str, object, Law]]:
-    """Laws of whole kinds of starts that speak of this scenario."""
-    view = result.view
-    init = view.scenario.get("adapter", {}).get("init", {})
-    kind, n = str(init.get("kind", "")), float(view.rows)
-    if view.objective == "frobenius":
-        energy = result.theory("energy")[:, 0]
-        if "rank" in view.tree["baseline"].dims or not np.isfinite(energy).any():
-            return []
-        tail = np.sqrt(np.clip(1.0 - energy, 0.0, None))
-        return [("theory: Eckart–Young tail", GREEN, "-", lambda ranks: tail)]
+@dataclass(frozen=True)
+class Law:
+    """A law of a whole kind of starts.
+
+    Attributes
+    ----------
+    curve : callable
+        Ranks -> relative error.
+    smooth : bool
+        Whether it speaks of every rank, or of the scenario's own alone.
+    """
+
+    label: str
+    colour: str
+    style: str
+    curve: Callable[[Array], Array]
+    smooth: bool = True
+
+
+def _laws(result: Result) -> list[Law]:
+    """Laws that speak of this scenario; of trace-squared: those of its kind of start, with one factor zero."""
+    init = result.view.scenario.get("adapter", {}).get("init", {})
+    kind, n = str(init.get("kind", "")), float(result.view.rows)
+    if result.view.objective == "frobenius":
+        return _tail(result)
     if str(init.get("zero", "B")) == "none" or float(init.get("b", 0.0)) != 0.0:
         return []
-    orthonormal = (
-        r"orthonormal rows: $\sqrt{n/r-1}$", PURPLE, "-.", lambda r: np.sqrt(np.clip(n / r - 1, 0.0, None))
-    )  # fmt: skip
+    orthonormal = Law(
+        "orthonormal rows:\n" + r"$\sqrt{n/r-1}$", PURPLE, "-.", lambda r: np.sqrt(np.clip(n / r - 1, 0.0, None))
+    )
     if kind == "orthogonal" or (kind == "spectral" and float(init.get("power", 0.0)) == 0.0):
         return [orthonormal]
     if kind == "gaussian":
-        return [("Gaussian start, root\nof the mean square", GREEN, "-", lambda r: np.sqrt((n - 1) * (n + 2) / (r * n + 2))), orthonormal]
+        name = "Gaussian rows, root mean\nsquare: " + r"$\sqrt{(n-1)(n+2)/(rn+2)}$"
+        return [Law(name, GREEN, "-", lambda r: np.sqrt((n - 1) * (n + 2) / (r * n + 2))), orthonormal]
     if kind == "kaiming":
-        g = UNIFORM_EXCESS_KURTOSIS
-        return [("uniform start, root of\nthe mean square (approx.)", GREEN, "-",
-                 lambda r: np.sqrt(np.clip(n * (n + r + 1 + g) / (n * r + 2 + g) - 1, 0.0, None))), orthonormal]
+        name, g = "uniform rows, root mean\nsquare (approximate)", UNIFORM_EXCESS_KURTOSIS
+
+        def uniform(r: Array) -> Array:
+            return np.sqrt(np.clip(n * (n + r + 1 + g) / (n * r + 2 + g) - 1, 0.0, None))
+
+        return [Law(name, GREEN, "-", uniform), orthonormal]
     return []
+
+
+def _tail(result: Result) -> list[Law]:
+    """Frobenius: the relative error of the best rank-r update, where the start is W0 for every rank and seed."""
+    if "rank" in result.view.tree["baseline"].dims or not result.has("baseline", "loss"):
+        return []
+    whole = float(result.values("baseline", "loss")[0])
+    if not whole > 0:
+        return []
+    tail = np.sqrt(np.clip(result.theory("loss_floor")[:, 0] / whole, 0.0, None))
+    return [Law("theory: best rank-r update\n(Eckart–Young)", GREEN, "-", lambda ranks: tail, smooth=False)]

@@ -8,6 +8,7 @@ import numpy as np
 
 from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
 from flowsim.report.data import Array, Family, Result, largest_over_time, number, spread
+from flowsim.report.marks import curve, legend
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -15,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DECADES = 20.0
-DASHES = ("-", (0, (4, 2)), (0, (1, 1.5)), (0, (5, 1, 1, 1)))
-Handles = list[tuple[object, str]]
+COMPANION, WINDOWS = (0, (4, 2)), (0, (1, 1.2))
+DASHES = ("-", (0, (4, 2)), (0, (5, 1, 1, 1)))
 
 
 def has_drift(tree: xr.DataTree) -> str:
@@ -40,19 +41,20 @@ def imbalance(tree: xr.DataTree) -> Figure:
     size = float(np.max(np.where(np.isfinite(norms), norms, 0.0))) ** 2
     flat = flat[flat <= 1e3 * size] if size > 0 else flat
     for axes in sheet.axes:
-        low, _ = log_y(axes, flat, decades=DECADES)
+        log_y(axes, flat, decades=DECADES)
         axes.set_xlabel("flow time t (time)")
-    handles = _flow_panel(result, sheet.axes[0], levels)
+    _flow_panel(result, sheet.axes[0], levels)
     if families:
         sheet.axes[0].set_title("flow")
         sheet.axes[1].set_title(f"descent and windows, r = {result.ranks[place]}")
-        handles += _steps_panel(result, sheet.axes[1], families, place)
-        sheet.note("Right: thick lines the largest step of each kind, thin lines the smallest.")
+        _steps_panel(result, sheet.axes[1], families, place)
+        if any(len(_ends(family)) > 1 for family in families):
+            sheet.note("Right: thick lines the largest step of each kind, thin lines the smallest.")
     sheet.axes[0].set_ylabel(axis_label(result.attrs("trajectory", "imbalance_drift"), 40, r"$\|Q-Q_0\|_F$"))
-    legend = sheet.body.legend(*zip(*handles, strict=True), loc="outside right upper")
-    legend.set_in_layout(True)
+    legend(sheet)
     if len(result.view.seeds) > 1:
-        sheet.note("Medians over seeds; an integrated companion is made for the first seed.")
+        companion = "; the integrated companion is of the first seed" if np.isfinite(_integrated(result)).any() else ""
+        sheet.note(f"Medians over {len(result.view.seeds)} seeds{companion}.")
     if not (flat > 0).any():
         say_inside(sheet.axes[0], "no drift at all")
     for sentence in result.endings():
@@ -75,7 +77,9 @@ def _drifts(result: Result, family: Family) -> bool:
 
 def _integrated(result: Result) -> Array:
     """(rank, time) drift of the integrated companion of an exact flow; NaN where none was made."""
-    paths = [spread(result.view.companion("integrated", "imbalance_drift", place), axis=0).middle for place in result.order]
+    paths = [
+        spread(result.view.companion("integrated", "imbalance_drift", place), axis=0).middle for place in result.order
+    ]
     return np.stack(paths)
 
 
@@ -88,7 +92,9 @@ def _levels(result: Result) -> Array:
     for place in result.order:
         size = largest_over_time(np.asarray(result.view.trajectory("factor_norm", 0, place), dtype=float))
         for label in ("loose_10", "integrated_10"):
-            distance = largest_over_time(np.asarray(result.view.companion(label, "factor_distance", place), dtype=float))
+            distance = largest_over_time(
+                np.asarray(result.view.companion(label, "factor_distance", place), dtype=float)
+            )
             if np.isfinite(distance).any():
                 found.append(float(spread(2 * size * distance).middle))
                 break
@@ -97,54 +103,36 @@ def _levels(result: Result) -> Array:
     return np.array(found)
 
 
-def _flow_panel(result: Result, axes: Axes, levels: Array) -> Handles:
+def _flow_panel(result: Result, axes: Axes, levels: Array) -> None:
     early, times = time_axis(result, axes), result.times()
-    handles: Handles = []
-    integrated = _integrated(result)
-    exact = np.isfinite(integrated).any(-1)
-    dashed = None
+    x, dashed = times[early:], False
     for place, (rank, (colour, marker)) in enumerate(zip(result.ranks, rank_looks(result.ranks), strict=True)):
-        count = len(times) - early
-        every = (max(count // 24, 0) * (place % 4), max(count // 6, 1))
-        y = _path(result, 0, place)[early:]
-        [line] = axes.plot(
-            times[early:], np.where(y > 0, y, np.nan), color=colour, marker=marker, markevery=every, linewidth=1
-        )
-        handles.append((line, f"r = {rank}" + (" (closed form)" if exact[place] else "")))
-        if exact[place]:
-            y = integrated[place, early:]
-            axes.plot(
-                times[early:], np.where(y > 0, y, np.nan), color=colour, marker=marker, markevery=every,
-                linestyle=(0, (4, 2)), linewidth=1,
-            )  # fmt: skip
-            dashed = True
+        every = (len(x) // 24 * (place % 4), max(len(x) // 6, 1))
+        look = {"color": colour, "marker": marker, "markevery": every, "linewidth": 1}
+        integrated = _integrated(result)[place, early:]
+        closed = " (closed form)" if np.isfinite(integrated).any() else ""
+        curve(axes, x, _path(result, 0, place)[early:], label=f"r = {rank}{closed}", **look)
+        curve(axes, x, integrated, linestyle=COMPANION, **look)
+        dashed |= bool((integrated > 0).any())
     if dashed:
-        handles.append((_proxy(BLACK, (0, (4, 2)), 1.0), "integrated companion"))
-    level = largest_over_time(levels[None])[0]
+        axes.plot([], [], color=BLACK, linestyle=COMPANION, linewidth=1, label="integrated companion")
+    level = float(largest_over_time(levels))
     if level > 0:
-        reach = axes.axhline(level, color=BLACK, linestyle=":", linewidth=0.9)
-        handles.append((reach, "allowed by the\nsolver's own estimate"))
-    return handles
+        axes.axhline(level, color=BLACK, linestyle=":", linewidth=0.9, label="allowed by the\nsolver's own estimate")
 
 
-def _steps_panel(result: Result, axes: Axes, families: list[Family], rank: int) -> Handles:
+def _steps_panel(result: Result, axes: Axes, families: list[Family], rank: int) -> None:
     time_axis(result, axes)
     _, high = axes.get_ylim()
-    handles: Handles = []
-    inner = sorted({family.inner_steps for family in families})
+    inner = sorted({family.inner_steps for family in families if family.kind == "descent"})
     for family in families:
-        colour, marker = UPDATE_LOOK.get(family.update, (GREY, "o"))
-        dash = DASHES[(inner.index(family.inner_steps) + (2 if family.kind == "flow" else 0)) % len(DASHES)]
+        colour, _ = UPDATE_LOOK.get(family.update, (GREY, "o"))
+        dash = WINDOWS if family.kind == "flow" else DASHES[inner.index(family.inner_steps) % len(DASHES)]
         for width, schedule in zip((1.6, 0.7), _ends(family), strict=False):
-            x, y = result.times(schedule), _path(result, schedule, rank)
-            inside = np.where((y > 0) & (y < 1e6 * high), y, np.nan)
-            axes.plot(x, inside, color=colour, linestyle=dash, linewidth=width)
+            y = _path(result, schedule, rank)
+            curve(
+                axes, result.times(schedule), np.where(y < 1e6 * high, y, np.nan), color=colour, linestyle=dash,
+                linewidth=width,
+            )  # fmt: skip
         steps = " to ".join(number(float(h)) for h in dict.fromkeys((family.steps[0], family.steps[-1])))
-        handles.append((_proxy(colour, dash, 1.2), f"{family.label},\nh = {steps}"))
-    return handles
-
-
-def _proxy(colour: str, dash: object, width: float) -> object:
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], color=colour, linestyle=dash, linewidth=width)
+        axes.plot([], [], color=colour, linestyle=dash, label=f"{family.label},\nh = {steps}")

@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowsim.report.canvas import GREY, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
+from flowsim.report.canvas import GREY, Colour, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
 from flowsim.report.data import Array, Result, some
+from flowsim.report.marks import curve
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_PANELS = 6
-MODE_DECADES = 5.0
+MOST_PANELS, MOST_MODES = 6, 10
+DECADES = 5.0
 
 
 def has_modes(tree: xr.DataTree) -> str:
@@ -42,17 +43,23 @@ def singular_values(tree: xr.DataTree) -> Figure:
     seen = np.concatenate([v.max(0, initial=0.0, where=np.isfinite(v)) for v in shown] + [targets[: max(result.ranks)]])
     for axes in sheet.axes:
         axes.set_visible(False)
+    colours, numbered = _colours(max(result.ranks)), False
     for axes, place, modes in zip(sheet.axes, places, shown, strict=False):
         axes.set_visible(True)
-        low, _ = log_y(axes, np.append(seen, np.nanmax(seen, initial=0.0) / 30), decades=MODE_DECADES)
+        low, _ = log_y(axes, np.append(seen, np.nanmax(seen, initial=0.0) / 30), decades=DECADES)
         early = time_axis(result, axes)
-        _modes(axes, result.times()[early:], modes[early:], targets, low)
+        numbered |= _modes(axes, result.times()[early:], modes[early:], targets, low, colours)
         axes.set_title(f"r = {result.ranks[place]}")
     sheet.body.supxlabel("flow time t (time)", fontsize=8)
-    sheet.body.supylabel(axis_label(result.attrs("trajectory", "singular_value"), 40, "singular value of s·BA"), fontsize=8)
+    sheet.body.supylabel(
+        axis_label(result.attrs("trajectory", "singular_value"), 40, "singular value of s·BA"), fontsize=8
+    )
+    if max(result.ranks[place] for place in places) > MOST_MODES:
+        sheet.note(f"Of more than {MOST_MODES} modes, {MOST_MODES} are shown, the first and the last among them.")
     if np.isfinite(targets).any():
-        sheet.note("Dashed: singular values of the difference W* − W0. Numbers at the right: modes.")
-    else:
+        part = "" if np.isfinite(targets).all() else ", as far as the floors of the ranks fix them"
+        sheet.note(f"Thin dashes: singular values of the difference W* − W0{part}.")
+    if numbered:
         sheet.note("Numbers at the right: modes.")
     for axes in sheet.axes[: len(places)]:
         axes.tick_params(labelbottom=True)
@@ -84,23 +91,30 @@ def target_values(result: Result) -> Array:
     return values
 
 
-def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float) -> None:
-    looks = rank_looks(list(range(modes.shape[1])))
+def _colours(count: int) -> list[Colour]:
+    """A colour for each mode, the same in all panels; the first ones, which matter most, far apart."""
+    shades = [colour for colour, _ in rank_looks(range(100))]
+    return [shades[int(99 * np.log(mode) / np.log(max(count, 2)))] for mode in range(1, count + 1)]
+
+
+def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float, colours: list[Colour]) -> bool:
+    """Curves of one panel, numbered at the right where they end within it; returns whether any is."""
     styles = ("-", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 0.8)))
-    count, last = modes.shape[1], np.inf
+    count, last, numbered = modes.shape[1], np.inf, False
     for value in targets[:count]:
         if np.isfinite(value):
             axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=0.7, zorder=1.5)
-    for index in range(count):
+    for index in some(count, MOST_MODES):
         y = modes[:, index]
-        axes.plot(times, np.where(y > 0, y, np.nan), color=looks[index][0], linestyle=styles[index % 4], linewidth=1.1)
+        curve(axes, times, y, color=colours[index], linestyle=styles[index % 4], linewidth=1.1)
         end = y[np.isfinite(y)][-1] if np.isfinite(y).any() else 0.0
         top, bottom = (np.log10(limit) for limit in reversed(axes.get_ylim()))
         if end > low and (last - np.log10(end)) > 0.07 * (top - bottom):
-            last = float(np.log10(end))
+            last, numbered = float(np.log10(end)), True
             axes.annotate(
                 str(index + 1), (1.0, end), xycoords=("axes fraction", "data"), xytext=(2, 0),
-                textcoords="offset points", fontsize=6, color=looks[index][0], va="center", annotation_clip=False,
+                textcoords="offset points", fontsize=6, color=colours[index], va="center", annotation_clip=False,
             )  # fmt: skip
     if not (modes > 0).any():
         say_inside(axes, "all are zero or not finite")
+    return numbered

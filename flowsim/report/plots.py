@@ -14,7 +14,8 @@ from flowsim.report.canvas import house_style
 from flowsim.report.equivalence import equivalence, has_gaps
 from flowsim.report.error import has_error, relative_error_vs_rank
 from flowsim.report.imbalance import has_drift, imbalance
-from flowsim.report.loss import has_loss, loss_vs_rank, loss_vs_time
+from flowsim.report.loss_rank import has_loss, loss_vs_rank
+from flowsim.report.loss_time import loss_vs_time
 from flowsim.report.modes import has_modes, singular_values
 from flowsim.trajectory.store import cannot_write, replacing
 

@@ -194,3 +194,56 @@ def trace_of(w: float, A0: Array, B0: Array, kappa: float, t: float, digits: int
         ratio = (1 - high) / (1 - low) * mpmath.exp(-mpmath.mpf(kappa) * D * mpmath.mpf(t))
         x = (high - low * ratio) / (1 - ratio)
         return float(w + (U / x - V * x) / 4)
+
+
+# Starts.
+
+
+def haar(rng: np.random.Generator, rows: int, columns: int) -> Array:
+    """Orthonormal columns, uniformly distributed."""
+    Q, R = np.linalg.qr(rng.standard_normal((rows, columns)))
+    return Q * np.sign(np.diag(R))
+
+
+def balanced_start(rng: np.random.Generator, n: int, m: int, r: int, value: float, size: float = 0.6) -> Factors:
+    """Both factors nonzero with BᵀB − AAᵀ = value·I to rounding, of the largest rank that exists."""
+    if value < 0:
+        B, A = balanced_start(rng, m, n, r, -value, size)
+        return A.T, B.T
+    if value == 0:
+        k = min(n, m, r)
+        values = size * (0.5 + rng.random(k))
+        gauge = haar(rng, r, k)
+        return (gauge * values) @ haar(rng, m, k).T, (haar(rng, n, k) * values) @ gauge.T
+    A = size * rng.standard_normal((r, m)) / np.sqrt(m)
+    squares, vectors = np.linalg.eigh(A @ A.T + value * np.eye(r))
+    return A, haar(rng, n, r) @ ((vectors * np.sqrt(squares)) @ vectors.T)
+
+
+def starts(rng: np.random.Generator, delta: Array, r: int) -> dict[str, Factors]:
+    """One start of every kind that exists at this shape and rank, by name."""
+    n, m = delta.shape
+    A, B = 0.7 * rng.standard_normal((r, m)), 0.7 * rng.standard_normal((n, r))
+    found = {
+        "gaussian": (A, B),
+        "B=0": (A, np.zeros_like(B)),
+        "A=0": (np.zeros_like(A), B),
+        "balanced": balanced_start(rng, n, m, r, 0.0),
+        "rank one": (A[:1].repeat(r, 0), B[:, :1].repeat(r, 1)),
+    }
+    if r <= m:
+        found["orthogonal"] = 0.8 * haar(rng, m, r).T, np.zeros_like(B)
+        found["balanced<0"] = balanced_start(rng, n, m, r, -0.5)
+    if r <= n:
+        found["orthogonal, A=0"] = np.zeros_like(A), 0.8 * haar(rng, n, r)
+        found["balanced>0"] = balanced_start(rng, n, m, r, 0.5)
+    if r <= min(n, m):
+        U, values, Vt = np.linalg.svd(delta)
+        root = np.sqrt(values[:r])
+        found["spectral"] = 0.5 * root[:, None] * Vt[:r], 0.2 * U[:, :r] * root
+    return found
+
+
+def stack(many: dict[str, Factors]) -> Factors:
+    """All starts as one batch."""
+    return np.stack([A for A, _ in many.values()]), np.stack([B for _, B in many.values()])

@@ -1,0 +1,139 @@
+"""Final loss against rank, and what is left above the floor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowsim.report.canvas import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    SKY,
+    UPDATE_LOOK,
+    VERMILLION,
+    Sheet,
+    axis_label,
+    log_y,
+    rank_axis,
+    say_inside,
+    shifted,
+)
+from flowsim.report.data import Array, Family, Result, number, spread
+from flowsim.report.marks import BELOW, below_axis, curve, legend, measured
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOSS_DECADES = 12.0
+FINAL_DECADES = 40.0  # the excess is free of cancellation and may fall further than a float64 resolves the loss
+DIFFERENT = 1e-6  # relative difference from which a limit is drawn beside the floor
+
+
+def has_loss(tree: xr.DataTree) -> str:
+    """Empty if there is a loss to draw, else why not."""
+    return "" if Result.of(tree).has("trajectory", "loss") else "the result holds no finite loss"
+
+
+def loss_vs_rank(tree: xr.DataTree) -> Figure:
+    """Final loss of the flow against rank, the theory as another mark, and what is left above the floor below."""
+    result = Result.of(tree)
+    floor = result.theory("loss_floor")[:, 0]
+    flat = not (floor > 0).any()  # then loss and excess are the same numbers: one panel says it all
+    heights: dict[str, Any] = {} if flat else {"height_ratios": [1.45, 1]}
+    sheet = Sheet("Final loss against rank", 3.3 if flat else 4.4, 1 if flat else 2, sharex=True, **heights)
+    upper, lower = sheet.axes[0], sheet.axes[-1]
+    wide = rank_axis(lower, result.ranks)
+    if not flat:
+        _loss_panel(result, sheet, upper, floor, wide)
+    _excess_panel(result, sheet, lower, wide, alone=flat)
+    lower.set_xlabel("rank r")
+    legend(sheet)
+    if flat:
+        sheet.note("The floor is 0 at every rank: the loss is the excess loss.")
+    for sentence in result.endings():
+        sheet.note(sentence)
+    return sheet.finish(result)
+
+
+def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bool) -> None:
+    ranks, values = np.array(result.ranks, dtype=float), result.finals("loss")
+    limit = spread(result.theory("loss_limit")).middle
+    start = spread(result.paths("loss")[:, :, 0]).middle
+    low, _ = log_y(axes, np.concatenate([values.ravel(), floor, limit, start]), decades=LOSS_DECADES)
+    curve(axes, ranks, start, color=GREY, linestyle=":", marker="_", label="at the start")
+    curve(
+        axes, ranks, np.where(floor >= low, floor, np.nan), color=ORANGE, marker="s", markersize=8,
+        markerfacecolor="none", label="theory: floor of this rank",
+    )  # fmt: skip
+    _limit(axes, ranks, np.where(np.abs(limit - floor) > DIFFERENT * np.abs(limit), limit, np.nan))
+    under = measured(result, axes, values, low)
+    under |= _descents(result, axes, "loss", low, wide)
+    if under | below_axis(axes, ranks, floor, low, ORANGE):
+        sheet.note(BELOW)
+    axes.set_ylabel(axis_label(result.attrs("final", "loss"), 30))
+
+
+def _excess_panel(result: Result, sheet: Sheet, axes: Axes, wide: bool, *, alone: bool) -> None:
+    ranks, values = np.array(result.ranks, dtype=float), result.finals("excess_loss")
+    goals, start = result.goals(), spread(result.paths("excess_loss")[:, :, 0]).middle
+    limit = spread(result.theory("loss_limit") - result.theory("loss_floor")).middle
+    seen = np.concatenate([values.ravel(), goals, start if alone else goals])
+    top = float(np.max(np.where(np.isfinite(start), start, 0.0)))
+    low, _ = log_y(axes, seen, decades=FINAL_DECADES, top=top)
+    if alone:
+        curve(axes, ranks, start, color=GREY, linestyle=":", marker="_", label="at the start")
+    reach = number(float(result.view.tree.attrs.get("reach", np.nan)))
+    curve(axes, ranks, goals, color=BLACK, linestyle="--", marker="_", linewidth=0.9, label=f"goal: {reach} × start")
+    _limit(axes, ranks, np.where(limit > goals, limit, np.nan))
+    if not np.isfinite(values).any():
+        say_inside(axes, "no finite loss at the last time")
+    elif not (values > 0).any():
+        say_inside(axes, "zero at every rank")
+    under = measured(result, axes, values, low)
+    if under | _descents(result, axes, "excess_loss", low, wide):
+        sheet.note(BELOW)
+    name = None if alone else "excess over the floor"
+    axes.set_ylabel(axis_label(result.attrs("final", "loss" if alone else "excess_loss"), 30, name))
+
+
+def _limit(axes: Axes, ranks: Array, limit: Array) -> None:
+    """Where this start does not tend to the floor: its exact limit."""
+    curve(
+        axes, ranks, limit, linestyle="none", marker="x", markersize=8, color=VERMILLION,
+        label="theory: limit of this start",
+    )  # fmt: skip
+
+
+def _descents(result: Result, axes: Axes, name: str, low: float, wide: bool) -> bool:
+    """Final medians of every descent family, beside the flow's; returns whether some are below the axis."""
+    families = [family for family in result.families if family.kind == "descent"]
+    ranks, under = np.array(result.ranks, dtype=float), False
+    _, high = axes.get_ylim()
+    for index, family in enumerate(families):
+        side = index // 2 + 1 if index % 2 == 0 else -(index // 2 + 1)
+        x = shifted(ranks, 0.018 * side, wide)
+        colour, marker = _family_look(family)
+        values = np.stack([spread(result.finals(name, place)).middle for place in family.places])
+        inside = (values >= low) & (values <= high)
+        if inside.any():
+            axes.plot(
+                np.broadcast_to(x, values.shape)[inside], values[inside], linestyle="none", marker=marker,
+                color=colour, markerfacecolor="none", markersize=3.2, markeredgewidth=0.7,
+                label=family.label.replace("simultaneous, ", "simultaneous,\n"), zorder=3,
+            )  # fmt: skip
+        for row in values:
+            under |= below_axis(axes, x, row, low, colour)
+    return under
+
+
+def _family_look(family: Family) -> tuple[str, str]:
+    """The look of an update order; not the flow's own blue disc."""
+    colour, marker = UPDATE_LOOK.get(family.update, (GREY, "o"))
+    if family.inner_steps > 1:
+        marker = {"o": "D", "^": "<", "v": ">"}.get(marker, "p")
+    return (SKY if colour == BLUE else colour), ("s" if marker == "o" else marker)
