@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from flowsim.checks import check as check
     from flowsim.library import descend as descend
     from flowsim.library import simulate as simulate
+    from flowsim.pipeline import run as run
     from flowsim.problem.objectives import Adapter as Adapter
     from flowsim.problem.objectives import Frobenius as Frobenius
     from flowsim.problem.objectives import TraceSquared as TraceSquared
-    from flowsim.pipeline import run as run
     from flowsim.trajectory.store import load as load
 
 _HOMES = {

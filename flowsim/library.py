@@ -12,12 +12,13 @@ from torch import Tensor
 
 from flowsim.dynamics import descent, sequential
 from flowsim.dynamics.coordinates import Canonical, canonical
-from flowsim.dynamics.rounds import iterate, nearest_rounds
+from flowsim.dynamics.rounds import nearest_rounds
 from flowsim.errors import InputError
-from flowsim.integrators.base import Solution, Status, rounding_bound
+from flowsim.integrators import stepped
+from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
-from flowsim.sweep.outcome import Ending, decide
+from flowsim.sweep.outcome import Horizon, decide_all
 from flowsim.theory.limits import theory_of
 from flowsim.trajectory.measure import measure
 from flowsim.trajectory.provenance import choose_device
@@ -84,9 +85,8 @@ def simulate(
         solution = solve_flow(batch, clock, method=solver, rtol=rtol, atol=atol, factors=error == "factors")
         return _dataset(batch, solution, grid, grid, objective, adapter.batched, reach)
     _positive("window", window)
-    step = sequential.window_step(batch.landscape, update, batch.clock * window)
     rounds = nearest_rounds(grid, window)
-    solution = _iterated(batch, step, rounds, "window", update, 3 if update == "symmetric" else 2, 1)
+    solution = stepped.sequential_flow(batch, update, window, rounds)
     dataset = _dataset(batch, solution, grid, rounds * window, objective, adapter.batched, reach)
     return dataset.assign_coords(
         flow_time=("time", rounds * window, {"long_name": "flow time of the recorded round", "units": "time"})
@@ -131,8 +131,7 @@ def descend(
             raise InputError(f"{name}: is {value!r}", f"Give a whole number of at least {least}.")
     batch = _batch(objective, adapter, device)
     rounds = np.arange(0, steps + 1, every, dtype=np.int64)
-    step = descent.descent_step(batch.landscape, update, batch.clock * learning_rate, inner_steps)
-    solution = _iterated(batch, step, rounds, "descent", update, 2 * inner_steps, inner_steps)
+    solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
     times = rounds * inner_steps * learning_rate
     dataset = _dataset(batch, solution, times, times, objective, adapter.batched, reach, learning_rate)
     return dataset.assign_coords(step=("time", rounds, {"long_name": "round", "units": "1"}))
@@ -152,36 +151,15 @@ def _batch(objective: Objective, adapter: Adapter, device: str) -> Canonical:
     return canonical(objective, adapter)
 
 
-def _iterated(
-    batch: Canonical, step: object, rounds: np.ndarray, method: str, update: str, evaluations: int, each: int
-) -> Solution:
-    B, C = iterate(step, batch.B, batch.C, rounds)  # type: ignore[arg-type]
-    count, total = batch.B.shape[0], int(rounds[-1])
-    operations = torch.as_tensor(4.0 * (1 + rounds * each), dtype=B.dtype, device=B.device)[:, None]
-    return Solution(
-        B, C, [Status.COMPLETED] * count, [method] * count, [update] * count, [total] * count,
-        [total * evaluations] * count, rounding_bound(B, C, operations),
-    )  # fmt: skip
-
-
 def _dataset(
     batch: Canonical, solution: Solution, times: np.ndarray, flow_times: np.ndarray, objective: Objective,
     batched: bool, reach: float, learning_rate: float = math.nan,
 ) -> xr.Dataset:  # fmt: skip
     A, B = batch.factors(solution.B, solution.C)
-    numbers = {n: _numpy(v) for n, v in measure(batch, solution.B, solution.C, solution.excess).items()}
-    theory = {n: _numpy(v) for n, v in theory_of(batch, objective.shape, max(float(times[-1]), 0.0)).items()}
-    endings = [
-        decide(
-            Ending(
-                numbers["excess_loss"][:, i], numbers["gradient_norm"][:, i], flow_times,
-                float(theory["loss_limit"][i] - theory["loss_floor"][i]), float(theory["convergence_rate"][i]),
-                reach, learning_rate, float(theory["stability_limit"][i]),
-            ),
-            solution.status[i],
-        )
-        for i in range(batch.B.shape[0])
-    ]  # fmt: skip
+    measured = measure(batch, solution.B, solution.C, solution.excess)
+    numbers = {name: _numpy(value) for name, value in measured.items()}
+    theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
+    endings = decide_all(measured, solution.status, Horizon(flow_times, theory, reach), learning_rate)
     words = {
         "outcome": [str(outcome) for outcome, _, _ in endings],
         "reason": [reason for _, reason, _ in endings],

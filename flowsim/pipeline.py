@@ -21,8 +21,9 @@ from flowsim.problem.assemble import Problem, assemble
 from flowsim.scenario.digest import digest_of
 from flowsim.scenario.read import Document, read_scenario
 from flowsim.sweep.collect import build_tree
-from flowsim.sweep.execute import check_solver, problem_of, solve_rank
+from flowsim.sweep.execute import solve_rank
 from flowsim.sweep.schedules import Clock, clock_of, expand, nominal_times
+from flowsim.sweep.starts import Starts
 from flowsim.trajectory.provenance import choose_device, root_attributes
 from flowsim.trajectory.store import cannot_write, load, save, write_text
 from flowsim.trajectory.variables import COMPANIONS, TRAJECTORY
@@ -104,7 +105,7 @@ def plan(document: Document, device: str | None = None) -> Plan:
     """Say what a run would do: trajectories, bytes, and the method of each rank with its reason."""
     problem, clock = _prepare(document)
     scenario = document.scenario
-    torch_device = choose_device(device or scenario.compute.device)
+    starts = Starts(problem, choose_device(device or scenario.compute.device))
     ranks, seeds, points = len(problem.ranks), len(problem.seeds), len(clock.times)
     n, m = problem.shape
     states = max(
@@ -116,7 +117,7 @@ def plan(document: Document, device: str | None = None) -> Plan:
     digest = digest_of(document)
     methods: list[tuple[int, str, str]] = []
     for rank in problem.ranks:
-        holds = all(closed_form_holds(problem_of(problem, rank, torch_device)))
+        holds = all(closed_form_holds(starts.batch(rank)))
         wanted = scenario.solver.method
         exact = wanted == "exact" or (wanted == "auto" and holds)
         why = "a closed form holds" if holds else NOT_BALANCED
@@ -161,12 +162,14 @@ def execute(
     problem, clock = _prepare(document)
     scenario = document.scenario
     torch_device = choose_device(device or scenario.compute.device)
-    check_solver(problem, torch_device)
+    starts = Starts(problem, torch_device)
+    if scenario.solver.method == "exact":
+        starts.refuse_inexact()
     new = not folder.exists()
     _make_writable(folder)
     began, clock_began = datetime.datetime.now(datetime.UTC), time.perf_counter()
     try:
-        tree = _solve(problem, clock, torch_device, progress)
+        tree = _solve(starts, clock, progress)
         tree["checks"] = xr.DataTree(check(tree))
         write_text(folder / "scenario.yaml", document.text)
         save(tree, file)
@@ -196,7 +199,8 @@ def _prepare(document: Document) -> tuple[Problem, Clock]:
     return assemble(document), clock_of(expand(scenario), nominal_times(scenario.time))
 
 
-def _solve(problem: Problem, clock: Clock, device: torch.device, progress: Progress | None) -> xr.DataTree:
+def _solve(starts: Starts, clock: Clock, progress: Progress | None) -> xr.DataTree:
+    problem = starts.problem
     document = problem.document
     scenario = document.scenario
     total, done = len(problem.ranks) * (len(clock.items) + 1), 0
@@ -212,13 +216,13 @@ def _solve(problem: Problem, clock: Clock, device: torch.device, progress: Progr
     try:
         results = []
         for rank in problem.ranks:
-            results.append(solve_rank(problem, rank, clock, max(problem.ranks), device, advance))
+            results.append(solve_rank(starts, rank, clock, max(problem.ranks), advance))
     finally:
         torch.set_num_threads(previous)
     attrs = root_attributes(
         name=scenario.name, title=getattr(scenario, "title", None) or "", text=document.text,
         resolved=scenario.model_dump(mode="json"), digest=digest_of(document),
-        weights={one.where: one.sha256 for one in document.weights}, device=device, shape=problem.shape,
+        weights={one.where: one.sha256 for one in document.weights}, device=starts.device, shape=problem.shape,
     )  # fmt: skip
     return build_tree(
         results,

@@ -420,7 +420,7 @@ def test_a_read_only_or_transposed_array_is_accepted() -> None:
 def test_nothing_moves_where_there_is_no_force() -> None:
     zero = np.zeros((3, 3))
     for objective in (Frobenius(np.eye(3), zero), TraceSquared(np.eye(3))):
-        ds = simulate(objective, Adapter(np.zeros((2, 3)), np.zeros((3, 2))), [0.0, 1.0, 1e6])
+        ds = simulate(objective, Adapter(np.zeros((2, 3)), np.zeros((3, 2))), [0.0, 1.0, 50.0])
         assert not ds.A.values.any() and not ds.B.values.any()
         got = descend(objective, Adapter(np.zeros((2, 3)), np.zeros((3, 2))), 5, 0.1)
         assert not got.A.values.any()

@@ -53,6 +53,11 @@ def not_applicable(subject: str, reason: str) -> Finding:
     return Finding(subject, math.nan, math.nan, math.nan, Verdict.NOT_APPLICABLE, reason)
 
 
+def unresolved(subject: str, reason: str) -> Finding:
+    """The numbers at hand cannot decide; `reason` says what is missing."""
+    return Finding(subject, math.nan, math.nan, math.nan, Verdict.UNRESOLVED, reason)
+
+
 def judged(subject: str, observed: float, expected: float, tolerance: float, reason: str = "") -> Finding:
     """Pass if observed is within tolerance of expected; numbers that are not finite fail."""
     good = math.isfinite(observed) and abs(observed - expected) <= tolerance

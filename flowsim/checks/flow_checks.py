@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, judged
+from flowsim.checks.base import Finding, Verdict, judged, unresolved
 from flowsim.checks.view import FLOW, View, largest
 
 
@@ -19,11 +19,17 @@ def conservation(view: View) -> list[Finding]:
     for rank in range(len(view.ranks)):
         numeric = view.companion_seeds("loose_10", rank)
         for seed in numeric:
+            if why := view.incomplete(rank, seed, "loose_10"):
+                findings.append(unresolved(view.subject(FLOW, rank, seed), why))
+                continue
             numbers = {n: view.trajectory(n, FLOW, rank)[seed] for n in _NAMES}
             spread = largest(view.companion("loose_10", "factor_distance", rank)[seed])
             steps = float(view.final("steps", FLOW, rank)[seed])
             findings += _conserved(view, view.subject(FLOW, rank, seed), numbers, spread, steps, scale[rank])
         for seed in view.companion_seeds("integrated", rank):
+            if why := view.incomplete(rank, seed, "integrated", "integrated_10"):
+                findings.append(unresolved(view.subject("integrated", rank, seed), why))
+                continue
             numbers = {n: view.companion("integrated", n, rank)[seed] for n in _NAMES}
             spread = largest(view.companion("integrated_10", "factor_distance", rank)[seed])
             steps = float(np.count_nonzero(np.isfinite(numbers["factor_norm"])))
@@ -72,13 +78,15 @@ def monotone_loss(view: View) -> list[Finding]:
             rise = np.diff(excess, axis=-1)
             # Rounding of the excess itself: a few operations on numbers of its own size.
             allowed = error[:, 1:] + error[:, :-1] + 16 * view.epsilon * np.abs(excess[:, :-1])
-            allowed = np.where(np.isnan(allowed), 0.0, allowed)
-            over = np.where(np.isnan(rise), -np.inf, rise - allowed)
+            unknown = np.isnan(rise) | np.isnan(allowed)
+            over = np.where(unknown, -np.inf, rise - allowed)
             seed, place = np.unravel_index(int(over.argmax()), over.shape)
             subject = view.subject(row["place"], rank, int(seed))
             worst_rise, room = float(rise[seed, place]), float(allowed[seed, place])
-            verdict = Verdict.FAIL if over[seed, place] > 0 else Verdict.PASS
-            findings.append(
-                Finding(subject, worst_rise, 0.0, room, verdict, "largest change of the loss between times")
-            )
+            verdict, why = Verdict.PASS, "largest change of the loss between times"
+            if over[seed, place] > 0:
+                verdict = Verdict.FAIL
+            elif unknown.any():
+                verdict, why = Verdict.UNRESOLVED, "the loss, or the solver's error, is not known at every time"
+            findings.append(Finding(subject, worst_rise, 0.0, room, verdict, why))
     return findings

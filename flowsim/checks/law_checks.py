@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, judged, not_applicable, worst
+from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved, worst
 from flowsim.checks.view import FLOW, View, largest
 
 Z_LIMIT = 4.0  # standard errors; 6e-5 of correct runs lie outside
@@ -40,7 +40,12 @@ def _law(view: View, label: int | str, rank: int, seed: int, observed: float, er
     limit = float(view.theory("relative_error_limit", rank)[seed])
     if not math.isfinite(exact):
         return not_applicable(subject, "the trace is zero at the start: full fine-tuning does not move")
+    if why := view.incomplete(rank, seed, *(() if label == FLOW else (str(label), "integrated_10"))):
+        return unresolved(subject, why)
     tolerance = _error_of_square(view, rank, seed, exact, error)
+    # e = 1 is no update at all: an uncertainty of that size decides nothing (a start close to the saddle).
+    if not tolerance < 1 + exact**2:
+        return unresolved(subject, f"the error of e² is known only to be below {tolerance:.3g}")
     outcome = str(view.final("outcome", FLOW, rank)[seed])
     found = judged(subject, observed**2, exact**2, tolerance, f"squares; e = {observed:.8g}, limit {limit:.8g}")
     if found.verdict is Verdict.PASS and outcome == "not_yet":
@@ -97,6 +102,9 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
     e2 = np.array([view.trajectory("relative_error", FLOW, r)[:, -1] for r in range(len(ranks))]) ** 2
     effective = np.array([view.theory("effective_rank", r) for r in range(len(ranks))])
     outcomes = {str(o) for r in range(len(ranks)) for o in view.final("outcome", FLOW, r)}
+    broken = [view.incomplete(r, s) for r in range(len(ranks)) for s in range(len(view.seeds))]
+    if any(broken):
+        return [unresolved("flow", next(why for why in broken if why))]
     if not np.isfinite(e2).all():
         return [not_applicable("flow", "the relative error is not defined: the trace is zero at the start")]
     if not np.isfinite(effective).all():

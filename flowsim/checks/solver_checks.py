@@ -7,7 +7,7 @@ error of the run is below d1/2. Distances at the level of rounding need no such 
 
 from __future__ import annotations
 
-from flowsim.checks.base import Finding, Verdict, judged, not_applicable
+from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
 from flowsim.checks.view import FLOW, View, largest
 from flowsim.integrators.solve import NOT_BALANCED
 
@@ -47,6 +47,8 @@ def _against_exact(view: View, label: str, rank: int, seed: int) -> Finding:
 def _bounded(view: View, label: str, rank: int, seed: int, family: tuple[str, str]) -> Finding:
     """Judge a companion's distance from the run by the numerical solve's own error estimate."""
     subject = view.subject(FLOW if label != "integrated" else label, rank, seed)
+    if why := view.incomplete(rank, seed, label, *family):
+        return unresolved(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
     distance = largest(view.companion(label, "distance", rank)[seed])

@@ -97,6 +97,8 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
     first = family[0]
     steps = f"inner_steps={first['inner_steps']}" if first["kind"] == "descent" else "windows"
     subject = view.subject(f"{first['kind']}/{first['update']}/{steps}", rank, seed)
+    if why := view.incomplete(rank, seed):
+        return _open(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
     limit = float(view.theory("stability_limit", rank)[seed])

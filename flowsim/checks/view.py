@@ -99,6 +99,15 @@ class View:
         methods = self._values("companions", "method")[self._companions.index(label), rank]
         return [place for place, method in enumerate(methods) if str(method)]
 
+    def incomplete(self, rank: int, seed: int, *labels: str) -> str:
+        """Why numbers of the flow or of its named companions end before the last time; empty where they do not."""
+        if np.isnan(self.trajectory("product_norm", FLOW, rank)[seed]).any():
+            return f"the flow did not complete: {self.final('reason', FLOW, rank)[seed]}"
+        for label in labels:
+            if np.isnan(self.companion(label, "product_norm", rank)[seed]).any():
+                return f"the companion solve {label} did not complete"
+        return ""
+
     def size(self, rank: int) -> np.ndarray:
         """max_t ‖s·BA_flow‖_F, (seed,): the unit of all distances."""
         norms = self.trajectory("product_norm", FLOW, rank)
@@ -110,7 +119,8 @@ class View:
         With δ = ‖error of s·BA‖ and ‖Hessian in W‖ ≤ κg: |Δf| ≤ ‖∇f‖δ + κgδ²/2, ‖∇f‖² ≤ 2κgf (g = 1, or n for
         trace-squared).
         """
-        delta = self.trajectory("estimated_error", schedule, rank) * self.size(rank)[:, None]
+        size = self.size(rank)[:, None]
+        delta = np.where(size > 0, self.trajectory("estimated_error", schedule, rank) * size, 0.0)
         bound = 2 * self.coefficient * (self.rows if self.objective == "trace_squared" else 1)
         loss = np.maximum(self.trajectory("loss", schedule, rank), 0.0)
         return np.sqrt(2 * bound * loss) * delta + bound * delta**2 / 2

@@ -10,8 +10,8 @@ solved on its own, and each keeps what it reached.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch

@@ -18,6 +18,7 @@ ADAPTIVE_STEPPER = "dopri5"
 METHODS = ("auto", "exact", "adaptive", *engine.METHODS)
 
 NOT_BALANCED = "BᵀB − AAᵀ is not a multiple of the identity (no closed form is known for unbalanced factors)"
+EXACT_HINT = "Use solver auto, rank 1, or an init with BᵀB − AAᵀ = λI (orthogonal; spectral with b = ±scale)."
 
 
 def closed_form_holds(problem: Canonical) -> list[bool]:
@@ -29,16 +30,6 @@ def closed_form_holds(problem: Canonical) -> list[bool]:
         return [True] * problem.B.shape[0]
     _, holds = balance(problem.B, problem.C)
     return [bool(one) for one in holds.tolist()]
-
-
-def refuse_inexact(problem: Canonical, subject: str) -> None:
-    """Raise `HypothesisError` unless every member has a closed form."""
-    failing = [i for i, holds in enumerate(closed_form_holds(problem)) if not holds]
-    if failing:
-        raise HypothesisError(
-            f"solver exact: {subject}: {NOT_BALANCED}",
-            "Use solver auto, rank 1, or an init with BᵀB − AAᵀ = λI (orthogonal; spectral with b = ±scale).",
-        )
 
 
 def solve_flow(
@@ -64,9 +55,9 @@ def solve_flow(
     if method not in METHODS:
         raise InputError(f"solver: unknown method {method!r}", f"Choose one of {', '.join(METHODS)}.")
     batch = problem.B.shape[0]
-    if method == "exact":
-        refuse_inexact(problem, f"rank {problem.rank}")
     exact = closed_form_holds(problem) if method in ("auto", "exact") else [False] * batch
+    if method == "exact" and not all(exact):
+        raise HypothesisError(f"solver exact: rank {problem.rank}: {NOT_BALANCED}", EXACT_HINT)
     parts = []
     for wanted in (True, False):
         members = [i for i in range(batch) if exact[i] is wanted]

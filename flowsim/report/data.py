@@ -212,6 +212,7 @@ def number(value: float) -> str:
     Examples
     --------
     >>> number(0.05), number(2.0), number(1e-6)
-    ('0.05', '2', '1e-06')
+    ('0.05', '2', '1e-6')
     """
-    return f"{value:.3g}"
+    lead, _, power = f"{value:.3g}".partition("e")
+    return f"{lead}e{int(power)}" if power else lead

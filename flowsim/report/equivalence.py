@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -132,7 +132,7 @@ def _draw(axes: Axes, panel: Panel, curves: list[Curve], inner: list[int]) -> bo
         colour, marker = UPDATE_LOOK.get(curve.family.update, (GREY, "o"))
         index = inner.index(curve.family.inner_steps) % len(FILLS)
         h, over = curve.family.steps, curve.measured
-        alone = {"marker": "_", "markersize": 16} if len(h) == 1 else {}
+        alone: dict[str, Any] = {"marker": "_", "markersize": 16} if len(h) == 1 else {}
         axes.plot(h, curve.predicted, color=colour, linestyle=DASHES[index], linewidth=0.9, zorder=2, **alone)
         axes.vlines(h, over.low, over.high, color=colour, linewidth=0.9, zorder=2.5)
         axes.plot(

@@ -71,9 +71,10 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
         markerfacecolor="none", label="theory: floor of this rank",
     )  # fmt: skip
     _limit(axes, ranks, np.where(np.abs(limit - floor) > DIFFERENT * np.abs(limit), limit, np.nan))
-    under = measured(result, axes, values, low)
+    under = below_axis(axes, ranks, floor, low, ORANGE, size=9.0)  # larger: the flow's own may lie on top
+    under |= measured(result, axes, values, low)
     under |= _descents(result, axes, "loss", low, wide)
-    if under | below_axis(axes, ranks, floor, low, ORANGE):
+    if under:
         sheet.note(BELOW)
     axes.set_ylabel(axis_label(result.attrs("final", "loss"), 30))
 
@@ -115,8 +116,8 @@ def _descents(result: Result, axes: Axes, name: str, low: float, wide: bool) -> 
     ranks, under = np.array(result.ranks, dtype=float), False
     _, high = axes.get_ylim()
     for index, family in enumerate(families):
-        side = index // 2 + 1 if index % 2 == 0 else -(index // 2 + 1)
-        x = shifted(ranks, 0.018 * side, wide)
+        away = 0.026 + 0.016 * (index // 2)  # the first two just outside the theory's square
+        x = shifted(ranks, away if index % 2 == 0 else -away, wide)
         colour, marker = _family_look(family)
         values = np.stack([spread(result.finals(name, place)).middle for place in family.places])
         inside = (values >= low) & (values <= high)

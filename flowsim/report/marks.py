@@ -22,12 +22,14 @@ def curve(axes: Axes, x: Array, y: Array, **look: Any) -> None:
         axes.plot(x, y, **look)
 
 
-def below_axis(axes: Axes, x: Array, y: Array, low: float, colour: Any, label: str | None = None) -> bool:
+def below_axis(
+    axes: Axes, x: Array, y: Array, low: float, colour: Any, label: str | None = None, size: float = 5.0
+) -> bool:
     """Mark values in (−∞, low) by an arrow at the lower edge; returns whether there were any."""
     under = np.isfinite(y) & (y < low)
     if under.any():
         axes.plot(
-            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=5, color=colour,
+            x[under], np.full(int(under.sum()), 0.025), linestyle="none", marker=11, markersize=size, color=colour,
             label=label, transform=axes.get_xaxis_transform(), clip_on=False, zorder=4,
         )  # fmt: skip
     return bool(under.any())

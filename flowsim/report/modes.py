@@ -100,21 +100,29 @@ def _colours(count: int) -> list[Colour]:
 def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float, colours: list[Colour]) -> bool:
     """Curves of one panel, numbered at the right where they end within it; returns whether any is."""
     styles = ("-", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 0.8)))
-    count, last, numbered = modes.shape[1], np.inf, False
+    count = modes.shape[1]
     for value in targets[:count]:
         if np.isfinite(value):
             axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=0.7, zorder=1.5)
     for index in some(count, MOST_MODES):
-        y = modes[:, index]
-        curve(axes, times, y, color=colours[index], linestyle=styles[index % 4], linewidth=1.1)
-        end = y[np.isfinite(y)][-1] if np.isfinite(y).any() else 0.0
-        top, bottom = (np.log10(limit) for limit in reversed(axes.get_ylim()))
-        if end > low and (last - np.log10(end)) > 0.07 * (top - bottom):
-            last, numbered = float(np.log10(end)), True
-            axes.annotate(
-                str(index + 1), (1.0, end), xycoords=("axes fraction", "data"), xytext=(2, 0),
-                textcoords="offset points", fontsize=6, color=colours[index], va="center", annotation_clip=False,
-            )  # fmt: skip
+        curve(axes, times, modes[:, index], color=colours[index], linestyle=styles[index % 4], linewidth=1.1)
+    bottom, top = (float(np.log10(limit)) for limit in axes.get_ylim())
+    groups: list[tuple[float, int, int]] = []  # height of the first, first and last mode: what ends close together
+    for index in range(count):
+        known = modes[np.isfinite(modes[:, index]), index]
+        if not known.size or known[-1] <= low:
+            continue
+        height = float(np.log10(known[-1]))
+        if groups and groups[-1][0] - height < 0.09 * (top - bottom):
+            groups[-1] = (*groups[-1][:2], index)
+        else:
+            groups.append((height, index, index))
+    for height, first, last in groups:
+        axes.annotate(
+            f"{first + 1}" if first == last else f"{first + 1}–{last + 1}", (1.0, 10.0**height),
+            xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points", fontsize=6,
+            color=colours[first], va="center", annotation_clip=False,
+        )  # fmt: skip
     if not (modes > 0).any():
         say_inside(axes, "all are zero or not finite")
-    return numbered
+    return bool(groups)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+from torch import Tensor
 
 from flowsim.integrators.base import SENTENCES, Status
 
@@ -53,6 +54,39 @@ class Ending:
     reach: float
     learning_rate: float = math.nan
     stability_limit: float = math.nan
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """What all trajectories of a schedule share: recorded flow times (T,), theory variables (S,), and `reach`."""
+
+    times: np.ndarray
+    theory: dict[str, np.ndarray]
+    reach: float
+
+
+def decide_all(
+    numbers: dict[str, Tensor], status: list[Status], horizon: Horizon, learning_rate: float = math.nan
+) -> list[tuple[Outcome, str, float]]:
+    """`decide` for every member of a batch, from its excess loss and gradient norm (T, S)."""
+    theory = horizon.theory
+    excess, gradient = (numbers[name].detach().cpu().double().numpy() for name in ("excess_loss", "gradient_norm"))
+    return [
+        decide(
+            Ending(
+                excess[:, seed],
+                gradient[:, seed],
+                horizon.times,
+                float(theory["loss_limit"][seed] - theory["loss_floor"][seed]),
+                float(theory["convergence_rate"][seed]),
+                horizon.reach,
+                learning_rate,
+                float(theory["stability_limit"][seed]),
+            ),
+            one,
+        )
+        for seed, one in enumerate(status)
+    ]
 
 
 def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:

@@ -34,6 +34,12 @@ class ScheduleItem:
         return None if math.isnan(self.window) else self.window
 
     @property
+    def step(self) -> float:
+        """`duration` of a schedule that advances in rounds."""
+        assert self.duration is not None, "the simultaneous flow has no rounds"
+        return self.duration
+
+    @property
     def family(self) -> tuple[str, str, int]:
         """Items that differ in step size only."""
         return self.kind, self.update, self.inner_steps
@@ -93,6 +99,10 @@ class Clock:
     def union(self) -> np.ndarray:
         """All times at which the flow is wanted, increasing and distinct, (U,)."""
         return np.unique(self.flow_time)
+
+    def rounds_of(self, duration: float) -> np.ndarray:
+        """The recorded rounds of any schedule whose rounds last that long, (T,)."""
+        return nearest_rounds(self.times, duration)
 
     @cached_property
     def places(self) -> np.ndarray:

@@ -146,6 +146,13 @@ def local_rate(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
     return 2 * torch.where(outside_c, torch.minimum(nu, least_b), nu)
 
 
+def loss_floor(problem: Canonical) -> Tensor:
+    """½Σ_{i>r}σ_i², 0-d, from Δ alone: not by the landscape's floor, which is part of every recorded loss."""
+    squares = _landscape(problem).sigma.square()
+    ranks = torch.arange(1, len(squares) + 1, device=squares.device)
+    return 0.5 * torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
+
+
 def energy(problem: Canonical) -> Tensor:
     """Share of the first r singular values of Δ in Σσ_i², 0-d; NaN for Δ = 0."""
     squares = _landscape(problem).sigma.square()

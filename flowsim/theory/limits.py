@@ -25,10 +25,10 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
     """
     landscape, kappa, clock = problem.landscape, problem.curvature, problem.clock
     batch = problem.B.shape[0]
-    floor = landscape.floor(problem.rank)
+    floor = problem.B.new_zeros(())
     nan = problem.B.new_full((batch,), math.nan)
     if isinstance(landscape, FrobeniusLandscape):
-        limit = frobenius.excess_limit(problem)
+        floor, limit = frobenius.loss_floor(problem), frobenius.excess_limit(problem)
         start = floor + landscape.excess(problem.B, problem.C)
         error = torch.where(start > 0, ((floor + limit) / start).clamp_min(0.0).sqrt(), nan)
         rate, sharpness = frobenius.convergence_rate(problem), frobenius.sharpness_limit(problem)
