@@ -73,8 +73,8 @@ def simulate(
     _one_of("update", update, ("simultaneous", *sequential.ORDERS))
     _positive("rtol", rtol)
     _positive("reach", reach)
-    if not (math.isfinite(atol) and atol >= 0):
-        raise InputError(f"atol: is {atol}, must be finite and not negative", "Choose 1e-12, say.")
+    if atol != 0:
+        _positive("atol", atol)
     if (window is None) != (update == "simultaneous"):
         raise InputError(
             f"window: is {window} with update {update!r}", "Sequential updates need a window; simultaneous takes none."
@@ -126,9 +126,7 @@ def descend(
     _one_of("update", update, descent.ORDERS)
     _positive("learning_rate", learning_rate)
     _positive("reach", reach)
-    for name, value, least in (("steps", steps, 0), ("inner_steps", inner_steps, 1), ("every", every, 1)):
-        if isinstance(value, bool) or int(value) != value or value < least:
-            raise InputError(f"{name}: is {value!r}", f"Give a whole number of at least {least}.")
+    steps, inner_steps, every = _whole("steps", steps, 0), _whole("inner_steps", inner_steps, 1), _whole("every", every, 1)
     batch = _batch(objective, adapter, device)
     rounds = np.arange(0, steps + 1, every, dtype=np.int64)
     solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
@@ -213,5 +211,19 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name}: is {value}, must be positive and finite", f"Choose a positive {name}.")
+    try:
+        good = math.isfinite(value) and value > 0
+    except (TypeError, ValueError):
+        good = False  # not a number at all
+    if not good:
+        raise InputError(f"{name}: is {value!r}, must be positive and finite", f"Choose a positive {name}.")
+
+
+def _whole(name: str, value: float, least: int) -> int:
+    try:
+        good = not isinstance(value, bool) and math.isfinite(value) and int(value) == value and value >= least
+    except (TypeError, ValueError):
+        good = False  # not a number at all
+    if not good:
+        raise InputError(f"{name}: is {value!r}", f"Give a whole number of at least {least}.")
+    return int(value)

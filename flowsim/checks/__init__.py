@@ -17,13 +17,18 @@ from flowsim.trajectory.store import load
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it states, where that is proven, what number is observed, and how it is judged."""
+    """One check: what it states, where that is proven, what number is observed, and how it is judged.
+
+    With `leads` the first finding is the statement itself and the others support it: it then speaks for the check
+    among equal verdicts, in place of the most strained one.
+    """
 
     statement: str
     reference: str
     measures: str
     judge: Callable[[View], list[Finding]]
     objective: str | None = None
+    leads: bool = False
 
 
 _PAPER = "Rushka & Klabjan 2026, arXiv 2602.10212"
@@ -67,6 +72,7 @@ CHECKS: dict[str, Check] = {
         "slope of ln e on ln r, or mean of e² at a rank",
         law_checks.inverse_sqrt_rank,
         "trace_squared",
+        leads=True,
     ),
     "closed_form": Check(
         "the integrated trajectory equals the exact solution",
@@ -178,11 +184,16 @@ def summarize(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     summary = []
     for name in dict.fromkeys(str(row["check"]) for row in rows):
         own = [row for row in rows if row["check"] == name]
-        decisive = max(own, key=lambda row: rank_of(_finding(row)))
+        decisive = max(own, key=lambda row: _weight(name, _finding(row)))
         counts = {v: sum(row["verdict"] == v for row in own) for v in sorted(Verdict, key=SEVERITY.__getitem__)}
         text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
         summary.append(decisive | {"count": text, "measures": CHECKS[name].measures})
     return summary
+
+
+def _weight(name: str, finding: Finding) -> tuple[int, float]:
+    severity, strain = rank_of(finding)
+    return severity, 0.0 if CHECKS[name].leads else strain
 
 
 def _finding(row: dict[str, object]) -> Finding:

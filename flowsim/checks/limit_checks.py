@@ -51,7 +51,9 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
     if limit - floor > wanted + rounding:
         return finding(Verdict.NOT_APPLICABLE, f"from this start the exact limit of the loss is {limit:.8g}", math.nan)
     if outcome in ("reached", "not_yet") and math.isnan(error):
-        return finding(Verdict.UNRESOLVED, "the solver's error is not known: a companion solve did not complete", math.nan)
+        return finding(
+            Verdict.UNRESOLVED, "the solver's error is not known: a companion solve did not complete", math.nan
+        )
     if outcome == "reached":
         # Reached says the excess is small; the loss itself must then be at the floor.
         tolerance = wanted + error + rounding

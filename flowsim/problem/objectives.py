@@ -26,7 +26,10 @@ def as_matrix(value: MatrixLike, name: str, *, dims: tuple[int, ...] = (2,)) -> 
 
     Integers become float64; floating input keeps its dtype and device.
     """
-    tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    try:
+        tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: is not an array of numbers", "Give a NumPy array or a torch tensor.") from error
     if tensor.ndim not in dims:
         wanted = " or ".join(str(d) for d in dims)
         raise InputError(f"{name}: has {tensor.ndim} dimensions, {wanted} wanted", "Give a matrix.")
@@ -52,8 +55,12 @@ def _same_kind(first: Tensor, second: Tensor, names: str) -> None:
 
 
 def _positive(value: float, name: str) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{name}: is {value}, must be a positive finite number", "Choose a positive value.")
+    try:
+        good = math.isfinite(value) and value > 0
+    except (TypeError, ValueError):
+        good = False  # not a number at all
+    if not good:
+        raise InputError(f"{name}: is {value!r}, must be a positive finite number", "Choose a positive value.")
     return float(value)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 6.5  # inches, a column of text
+DIGITS = 5  # of places on the sheet
 TITLE, LINE, EDGE = 0.30, 0.125, 0.06  # inches: the title, a line of notes, the rim below
 
 # Okabe and Ito's palette, which readers without full colour vision can tell apart.
@@ -93,7 +94,25 @@ class Sheet:
             bottom = (EDGE + LINE * place) / total
             colour = GREY if place == 0 else BLACK
             self.figure.text(0.01, bottom, line, ha="left", va="bottom", fontsize=6.5, color=colour)
+        self._settle()
         return self.figure
+
+    def _settle(self) -> None:
+        """Lay the sheet out once and round all places.
+
+        The layout's solver orders its unknowns by memory address, so that its last digits differ from run to run.
+        """
+        from matplotlib.transforms import Bbox
+
+        self.figure.draw_without_rendering()
+        self.figure.set_layout_engine("none")
+        for part in self.figure.subfigs:
+            part.bbox_relative.set_points(np.round(part.bbox_relative.get_points(), DIGITS))
+        for axes in self.axes:
+            axes.set_position(Bbox(np.round(axes.get_position(original=True).get_points(), DIGITS)))
+        for text in self.body.texts:
+            x, y = text.get_position()
+            text.set_position((round(x, DIGITS), round(y, DIGITS)))
 
 
 def footer(result: Result) -> str:

@@ -58,7 +58,7 @@ def measure(problem: Canonical, B: Tensor, C: Tensor, excess: Tensor | None = No
     loss, above = loss_and_excess(problem, B, C, excess)
     drift = invariants.imbalance(B, C) - invariants.imbalance(problem.B, problem.C)
     scale = problem.scale
-    return {
+    numbers = {
         "loss": loss,
         "excess_loss": above,
         "gradient_norm": gradient_norm(problem, B, C),
@@ -68,6 +68,8 @@ def measure(problem: Canonical, B: Tensor, C: Tensor, excess: Tensor | None = No
         "product_norm": products.product_norm(B, C),
         "gram_sum_norm": invariants.gram_sum_norm(B, C) / scale,
     }
+    # A diverging state may still be finite where a number made of it no longer is.
+    return {name: torch.where(value.isinf(), torch.full_like(value, torch.nan), value) for name, value in numbers.items()}
 
 
 def spectrum(problem: Canonical, B: Tensor, C: Tensor, modes: int) -> Tensor:

@@ -28,7 +28,7 @@ def choose_device(wanted: str) -> torch.device:
     try:
         device = torch.device(wanted)
         torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, TypeError) as error:
         raise InputError(
             f"device {wanted!r}: not available here ({str(error).splitlines()[0]})", "Use device cpu or auto."
         ) from error
