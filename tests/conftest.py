@@ -116,7 +116,7 @@ def sha256() -> Callable[[Path], str]:
 @pytest.fixture
 def no_solving(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every way to solve a flow, to descend or to take windows raises."""
-    from flowsim.integrators import engine, solve
+    from flowsim.integrators import engine, solve, stepped
     from flowsim.integrators.exact import balanced, trace_squared
     from flowsim.sweep import companions, execute
 
@@ -125,6 +125,6 @@ def no_solving(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, name in (
         (solve, "solve_flow"), (execute, "solve_flow"), (companions, "solve_flow"), (engine, "integrate"),
-        (balanced, "solve"), (trace_squared, "solve"), (execute, "iterate"),
+        (balanced, "solve"), (trace_squared, "solve"), (stepped, "iterate"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)

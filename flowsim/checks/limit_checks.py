@@ -54,6 +54,13 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
         return finding(
             Verdict.UNRESOLVED, "the solver's error is not known: a companion solve did not complete", math.nan
         )
+    for label in ("integrated", "exact"):
+        if seed in view.companion_seeds(label, rank):
+            other = float(view.companion(label, "loss", rank)[seed, -1])
+            allowed = error + float(view.companion_loss_error(label, rank)[seed, -1]) + rounding
+            if not abs(other - last) <= allowed:
+                why = f"the integrated loss and the exact one differ by {abs(other - last):.3g}"
+                return finding(Verdict.FAIL, f"{why}, {allowed:.3g} allowed", allowed)
     if outcome == "reached":
         # Reached says the excess is small; the loss itself must then be at the floor.
         tolerance = wanted + error + rounding

@@ -121,7 +121,7 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
         return Finding(
             subject, fall, EXPECTED_FALL, tolerance, Verdict.PASS, f"fall of the residual per halving; {shown}"
         )
-    why = _why_wrong(points, coarse, names)
+    why = _why_wrong(points, coarse, names, _predicted(view, usable[-1], names, rank, seed))
     if not why:
         return _open(subject, f"{NOT_ASYMPTOTIC} (the residual falls {fall:.3g}-fold per halving); {shown}")
     return Finding(subject, fall, EXPECTED_FALL, tolerance, Verdict.FAIL, f"{why}; {shown}")
@@ -136,19 +136,22 @@ def _open(subject: str, reason: str) -> Finding:
     return Finding(subject, math.nan, EXPECTED_FALL, math.nan, Verdict.UNRESOLVED, reason)
 
 
-def _why_wrong(points: list[Point], coarse: Point, names: Names) -> str:
+def _why_wrong(points: list[Point], coarse: Point, names: Names, predicted: float) -> str:
     """Why a residual that does not fall contradicts the statement; empty where the steps are just too large.
 
     Either the gap itself has settled at too low an order, or the measured coefficient has settled (its change is
-    small against the residual) at a value that is not the predicted one.
+    small against the residual) at a value that is not the predicted one. Steps too large can imitate both, late in
+    time, where flow and iteration are both close to their common limit: a gap that stalls there is smaller than
+    predicted, and one in its leading order is proportional to the step.
     """
     gaps = [p for p in points if p.gap > 0]
+    order = _slope(gaps[-2].h, gaps[-2].gap, gaps[-1].h, gaps[-1].gap) if len(gaps) >= 2 else math.nan
     if len(gaps) >= 3:
-        before, last = (_slope(a.h, a.gap, b.h, b.gap) for a, b in zip(gaps[-3:-1], gaps[-2:], strict=True))
+        before = _slope(gaps[-3].h, gaps[-3].gap, gaps[-2].h, gaps[-2].gap)
         wanted = DECIDING_ORDER if names is SECOND_ORDER else DECIDING_ORDER - 1
-        if last < wanted and abs(last - before) < SETTLED_SLOPE:
-            return f"the gap does not fall as it should: its order has settled at {last:.2f}"
-    if coarse.drift < SETTLED_SHARE * coarse.residual:
+        if order < wanted and abs(order - before) < SETTLED_SLOPE and not gaps[-1].gap < predicted:
+            return f"the gap does not fall as it should: its order has settled at {order:.2f}"
+    if coarse.drift < SETTLED_SHARE * coarse.residual and not abs(order - 1) > SETTLED_SLOPE:
         return "the measured leading coefficient has settled, and is not the predicted one"
     return ""
 
@@ -171,6 +174,11 @@ def _point(view: View, row: Row, names: Names, rank: int, seed: int) -> Point:
     return Point(h, gap, size(names.residual), size(names.drift), noise)
 
 
+def _predicted(view: View, row: Row, names: Names, rank: int, seed: int) -> float:
+    """The predicted gap of one step, the largest over time; NaN where there is no leading term."""
+    return largest(view.trajectory(names.predicted, row["place"], rank)[seed]) if names.predicted else math.nan
+
+
 def _shown(view: View, rows: list[Row], points: list[Point], names: Names, rank: int, seed: int) -> str:
     """Fitted slope and measured over predicted gap at the smallest step: shown, not judged."""
     good = [place for place, p in enumerate(points) if p.gap > 0 and math.isfinite(p.gap)]
@@ -178,7 +186,7 @@ def _shown(view: View, rows: list[Row], points: list[Point], names: Names, rank:
         return "no slope"
     steps, sizes = np.array([points[i].h for i in good]), np.array([points[i].gap for i in good])
     text = f"fitted slope of the gap {np.polyfit(np.log(steps), np.log(sizes), 1)[0]:.4f}"
+    theory = _predicted(view, rows[good[-1]], names, rank, seed)
     if names.predicted:
-        theory = largest(view.trajectory(names.predicted, rows[good[-1]]["place"], rank)[seed])
         text += f", gap/predicted at the smallest step {sizes[-1] / theory:.4f}"
     return text

@@ -114,16 +114,27 @@ class View:
         return np.where(np.isnan(norms), 0.0, norms).max(-1)
 
     def loss_error(self, schedule: int, rank: int) -> np.ndarray:
-        """Error of the loss that the error of BA allows, (seed, time).
+        """Error of a schedule's loss that the estimated error of its BA allows, (seed, time)."""
+        return self._loss_error(
+            self.trajectory("loss", schedule, rank), self.trajectory("estimated_error", schedule, rank), rank
+        )
+
+    def companion_loss_error(self, label: str, rank: int) -> np.ndarray:
+        """The same for a companion, (seed, time)."""
+        return self._loss_error(
+            self.companion(label, "loss", rank), self.companion(label, "estimated_error", rank), rank
+        )
+
+    def _loss_error(self, loss: np.ndarray, error: np.ndarray, rank: int) -> np.ndarray:
+        """Error of losses (seed, time) from relative errors of BA.
 
         With δ = ‖error of s·BA‖ and ‖Hessian in W‖ ≤ κg: |Δf| ≤ ‖∇f‖δ + κgδ²/2, ‖∇f‖² ≤ 2κgf (g = 1, or n for
         trace-squared).
         """
         size = self.size(rank)[:, None]
-        delta = np.where(size > 0, self.trajectory("estimated_error", schedule, rank) * size, 0.0)
+        delta = np.where(size > 0, error * size, 0.0)
         bound = 2 * self.coefficient * (self.rows if self.objective == "trace_squared" else 1)
-        loss = np.maximum(self.trajectory("loss", schedule, rank), 0.0)
-        return np.sqrt(2 * bound * loss) * delta + bound * delta**2 / 2
+        return np.sqrt(2 * bound * np.maximum(loss, 0.0)) * delta + bound * delta**2 / 2
 
     def subject(self, schedule: int | str, rank: int, seed: int | None = None) -> str:
         """`label/rank=r/seed=s`."""

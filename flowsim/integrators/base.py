@@ -64,6 +64,14 @@ def rounding_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
     return operations * torch.finfo(B.dtype).eps * size
 
 
+def rotated_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
+    """operations·ε·(‖B‖² + ‖C‖²), (...): the same where rows of B and C are combined, so that each gets errors of both.
+
+    A factor that is zero in exact arithmetic then is not zero, and ‖B‖‖C‖ would say nothing.
+    """
+    return operations * torch.finfo(B.dtype).eps * (B.square().sum((-2, -1)) + C.square().sum((-2, -1)))
+
+
 def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution:
     """Put solutions of parts of a batch back in the batch's order."""
     if len(parts) == 1 and parts[0][0] == list(range(batch)):

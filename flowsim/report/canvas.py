@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 WIDTH = 6.5  # inches, a column of text
+FARTHEST = 240.0  # decades from 1 that an axis may reach; ticks beyond would overflow
 DIGITS = 5  # of places on the sheet
 TITLE, LINE, EDGE = 0.30, 0.125, 0.06  # inches: the title, a line of notes, the rim below
 
@@ -202,7 +203,7 @@ def log_y(
     top : float, optional
         Reference for `decades` in place of the largest value.
     """
-    logs = np.log10(values[np.isfinite(values) & (values > 0)])
+    logs = np.log10(values[np.isfinite(values) & (values > 0)]).clip(-FARTHEST, FARTHEST)
     axes.set_yscale("log")
     if not logs.size:
         logs = np.array([0.0])
@@ -210,7 +211,7 @@ def log_y(
     reference = high if top is None or not top > 0 else float(np.log10(top))
     low = float(logs[logs >= min(reference - decades, high)].min())
     rim = max(0.07 * (high - low), (least - (high - low)) / 2)
-    limits = float(10.0 ** max(low - rim, -300.0)), float(10.0 ** min(high + rim, 300.0))
+    limits = float(10.0 ** (low - rim)), float(10.0 ** (high + rim))
     axes.set_ylim(*limits)
     log_ticks(axes.yaxis, np.log10(limits[1] / limits[0]), crowded=1.7)
     return limits
@@ -243,7 +244,7 @@ def say_inside(axes: Axes, text: str) -> None:
     """A sentence in the middle of a panel that has nothing to show."""
     axes.text(
         0.5, 0.5, textwrap.fill(text, 34), transform=axes.transAxes, ha="center", va="center",
-        fontsize=7.5, color=GREY,
+        fontsize=7.5, color=GREY, zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
 
 

@@ -124,6 +124,12 @@ class Result:
         """(rank, seed) of a theory variable, ranks increasing."""
         return np.stack([np.asarray(self.view.theory(name, place), dtype=float) for place in self.order])
 
+    def limit_excess(self) -> Array:
+        """Exact limit of the excess loss of the flow, (rank,), median over seeds; NaN where it is not known."""
+        limit, floor = self.theory("loss_limit"), self.theory("loss_floor")
+        known = np.isfinite(limit) & np.isfinite(floor)
+        return spread(np.where(known, np.where(known, limit, 0.0) - np.where(known, floor, 0.0), np.nan)).middle
+
     def goals(self) -> Array:
         """Excess loss at or below which a rank counts as reached, (rank,): reach × its start, median over seeds."""
         reach = float(self.view.tree.attrs.get("reach", np.nan))

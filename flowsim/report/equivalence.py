@@ -71,6 +71,7 @@ def equivalence(tree: xr.DataTree) -> Figure:
     rank = result.ranks[place]
     sheet = Sheet(f"Gap against step, rank {rank}", 3.3, columns=max(len(panels), 1), sharey=True)
     if not panels:
+        sheet.axes[0].set_axis_off()
         say_inside(sheet.axes[0], "no positive and finite gap")
         return sheet.finish(result)
     every = [curve for _, curves in panels for curve in curves]
@@ -175,10 +176,11 @@ def _triangles(axes: Axes, curves: list[Curve]) -> bool:
     for order in (1, 2):
         top = height * (right / left) ** order
         axes.plot([left, right], [height, top], color=GREY, linewidth=0.7)
-        axes.annotate(
+        number = axes.annotate(
             str(order), (right, top), xytext=(3, -1), textcoords="offset points", fontsize=6.5, color=GREY,
-            va="center", annotation_clip=False,
+            va="center", clip_on=True,
         )  # fmt: skip
+        number.set_in_layout(False)
     axes.plot([left, right, right], [height, height, height * (right / left) ** 2], color=GREY, linewidth=0.7)
     return True
 

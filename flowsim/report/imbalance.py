@@ -38,7 +38,7 @@ def imbalance(tree: xr.DataTree) -> Figure:
     flat = np.concatenate(seen)
     # A diverged run would hide everything else: the factors' own size squared is as far as the axis goes.
     norms = result.paths("factor_norm")
-    size = float(np.max(np.where(np.isfinite(norms), norms, 0.0))) ** 2
+    size = min(float(np.max(np.where(np.isfinite(norms), norms, 0.0))), 1e100) ** 2
     flat = flat[flat <= 1e3 * size] if size > 0 else flat
     for axes in sheet.axes:
         log_y(axes, flat, decades=DECADES)
@@ -56,7 +56,7 @@ def imbalance(tree: xr.DataTree) -> Figure:
         companion = "; the integrated companion is of the first seed" if np.isfinite(_integrated(result)).any() else ""
         sheet.note(f"Medians over {len(result.view.seeds)} seeds{companion}.")
     if not (flat > 0).any():
-        say_inside(sheet.axes[0], "no drift at all")
+        say_inside(sheet.axes[0], "no drift at all" if (flat == 0).any() else "no finite drift")
     for sentence in result.endings():
         sheet.note(sentence)
     return sheet.finish(result)
@@ -96,7 +96,8 @@ def _levels(result: Result) -> Array:
                 np.asarray(result.view.companion(label, "factor_distance", place), dtype=float)
             )
             if np.isfinite(distance).any():
-                found.append(float(spread(2 * size * distance).middle))
+                with np.errstate(over="ignore", invalid="ignore"):
+                    found.append(float(spread(2 * size * distance).middle))
                 break
         else:
             found.append(np.nan)

@@ -53,7 +53,7 @@ def loss_vs_rank(tree: xr.DataTree) -> Figure:
     _excess_panel(result, sheet, lower, wide, alone=flat)
     lower.set_xlabel("rank r")
     legend(sheet)
-    if flat:
+    if flat and np.isfinite(floor).any():
         sheet.note("The floor is 0 at every rank: the loss is the excess loss.")
     for sentence in result.endings():
         sheet.note(sentence)
@@ -70,7 +70,7 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
         axes, ranks, np.where(floor >= low, floor, np.nan), color=ORANGE, marker="s", markersize=8,
         markerfacecolor="none", label="theory: floor of this rank",
     )  # fmt: skip
-    _limit(axes, ranks, np.where(np.abs(limit - floor) > DIFFERENT * np.abs(limit), limit, np.nan))
+    _limit(axes, ranks, np.where(result.limit_excess() > DIFFERENT * np.abs(limit), limit, np.nan))
     under = below_axis(axes, ranks, floor, low, ORANGE, size=9.0)  # larger: the flow's own may lie on top
     under |= measured(result, axes, values, low)
     under |= _descents(result, axes, "loss", low, wide)
@@ -82,7 +82,7 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
 def _excess_panel(result: Result, sheet: Sheet, axes: Axes, wide: bool, *, alone: bool) -> None:
     ranks, values = np.array(result.ranks, dtype=float), result.finals("excess_loss")
     goals, start = result.goals(), spread(result.paths("excess_loss")[:, :, 0]).middle
-    limit = spread(result.theory("loss_limit") - result.theory("loss_floor")).middle
+    limit = result.limit_excess()
     seen = np.concatenate([values.ravel(), goals, start if alone else goals])
     top = float(np.max(np.where(np.isfinite(start), start, 0.0)))
     low, _ = log_y(axes, seen, decades=FINAL_DECADES, top=top)

@@ -44,7 +44,8 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
     early = time_axis(result, axes)
     looks = rank_looks(result.ranks)
     if not (paths > 0).any():
-        say_inside(axes, "no positive excess loss: the flow is at its floor throughout")
+        known = np.isfinite(paths).any()
+        say_inside(axes, "the flow is at its floor throughout" if known else "no finite excess loss")
     for place, (rank, (colour, marker)) in enumerate(zip(result.ranks, looks, strict=True)):
         x, middle = times[early:], over.middle[place, early:]
         if paths.shape[1] > 1:
@@ -70,7 +71,7 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
 
 def _limits(result: Result, axes: Axes, looks: list[tuple[Colour, str]], low: float) -> None:
     """The exact limit of the excess, where a start does not tend to the floor."""
-    limits = spread(result.theory("loss_limit") - result.theory("loss_floor")).middle
+    limits = result.limit_excess()
     named = False
     for (colour, _), limit, goal in zip(looks, limits, result.goals(), strict=True):
         if limit > max(low, goal):

@@ -75,8 +75,8 @@ def target_values(result: Result) -> Array:
     values = np.full(max(result.ranks), np.nan)
     if result.view.objective != "frobenius":
         return values
-    floors = np.array(result.theory("loss_floor"))
-    if not (np.abs(floors - floors[:, :1]) <= 1e-12 * np.abs(floors)).all():
+    floors = result.theory("loss_floor")
+    if not np.isfinite(floors).all() or not (np.abs(floors - floors[:, :1]) <= 1e-12 * np.abs(floors)).all():
         return values
     floor, energy = floors[:, 0], result.theory("energy")[:, 0]
     usable = np.flatnonzero((floor > 0) & (energy < 1 - 1e-9))
@@ -110,7 +110,7 @@ def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float, c
     groups: list[tuple[float, int, int]] = []  # height of the first, first and last mode: what ends close together
     for index in range(count):
         known = modes[np.isfinite(modes[:, index]), index]
-        if not known.size or known[-1] <= low:
+        if not known.size or not low < known[-1] < 10.0**top:
             continue
         height = float(np.log10(known[-1]))
         if groups and groups[-1][0] - height < 0.09 * (top - bottom):

@@ -69,7 +69,8 @@ def measure(problem: Canonical, B: Tensor, C: Tensor, excess: Tensor | None = No
         "gram_sum_norm": invariants.gram_sum_norm(B, C) / scale,
     }
     # A diverging state may still be finite where a number made of it no longer is.
-    return {name: torch.where(value.isinf(), torch.full_like(value, torch.nan), value) for name, value in numbers.items()}
+    nan = torch.full_like(loss, torch.nan)
+    return {name: torch.where(value.isinf(), nan, value) for name, value in numbers.items()}
 
 
 def spectrum(problem: Canonical, B: Tensor, C: Tensor, modes: int) -> Tensor:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.landscape import FrobeniusLandscape
-from flowsim.integrators.base import Solution, Status, rounding_bound
+from flowsim.integrators.base import Solution, Status, rotated_bound
 
 CAP = 4.0  # ω·h of one sub-step: rounding e^4 ≈ 55 ε
 ROTATION_STEP = 1.0 / 32  # ω·h of one sixth-order Magnus step: error of A and B about 1e-13
@@ -86,7 +86,7 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
     operations = torch.as_tensor(growth, dtype=B.dtype, device=B.device)[:, None]
     return Solution(
         B, C, [Status.COMPLETED] * batch, ["exact"] * batch, ["balanced"] * batch, [substeps] * batch,
-        [0] * batch, rounding_bound(B, C, operations),
+        [0] * batch, rotated_bound(B, C, operations),
     )  # fmt: skip
 
 

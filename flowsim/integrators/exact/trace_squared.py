@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowsim.dynamics.landscape import TraceLandscape
-from flowsim.integrators.base import Solution, Status, rounding_bound
+from flowsim.integrators.base import Solution, Status, rotated_bound
 
 
 def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> Solution:
@@ -28,7 +28,7 @@ def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> S
     # About a dozen rounded operations stand between the data and each factor.
     return Solution(
         B, C, [Status.COMPLETED] * batch, ["exact"] * batch, ["riccati"] * batch, [1] * batch, [0] * batch,
-        rounding_bound(B, C, 16.0), 0.5 * trace.square(),
+        rotated_bound(B, C, 16.0), 0.5 * trace.square(),
     )  # fmt: skip
 
 
