@@ -54,9 +54,23 @@ def execute_text(text: str, out: Path, **options: Any) -> Any:
 
 
 @pytest.fixture
-def solve(tmp_path: Path) -> Solve:
+def run_text(tmp_path: Path) -> Solve:
     """Run the text of a scenario below the test's own folder; returns `pipeline.Finished`."""
     return lambda text, **options: execute_text(text, options.pop("out", tmp_path), **options)
+
+
+@pytest.fixture
+def solve(tmp_path: Path) -> Solve:
+    """As `run_text`, without the result file, which takes longer to write than a small flow to solve."""
+
+    def run(text: str) -> Any:
+        from flowsim import pipeline
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pipeline, "save", lambda tree, path: None)
+            return execute_text(text, tmp_path)
+
+    return run
 
 
 @pytest.fixture(scope="session")

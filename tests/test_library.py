@@ -431,6 +431,18 @@ def test_nothing_moves_where_there_is_no_force() -> None:
     np.testing.assert_allclose(ds.A, np.ones((2, 1, 3)), rtol=0, atol=20 * EPS)
 
 
+@pytest.mark.parametrize("error", ["factors", "product"])
+def test_a_target_equal_to_the_weight_still_pulls_the_product_to_zero(error: str) -> None:
+    """Δ = 0 and λ = 0: no exponential rate at all, s = s0/(1 + 2s0t)."""
+    A0, B0 = np.full((1, 3), 0.4), np.full((3, 1), 0.4)
+    times = np.array([0.0, 1.0, 100.0])
+    ds = simulate(Frobenius(np.eye(3), np.eye(3)), Adapter(A0, B0), times, error=error)
+    s0 = 0.48
+    wanted = s0 / (1 + 2 * s0 * times)
+    assert ds.method == "exact"
+    np.testing.assert_allclose(norms(ds.B.values @ ds.A.values), wanted, rtol=1e-13)
+
+
 # Refusals
 
 

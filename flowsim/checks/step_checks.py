@@ -108,7 +108,8 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
     ]  # fmt: skip
     if not usable:
         return not_applicable(subject, "every step is above the stability limit or diverged (iterates not bounded)")
-    points = [_point(view, row, names, rank, seed) for row in usable]
+    shared = _shared(view, usable, names, rank, seed)
+    points = [_point(view, row, names, rank, seed, shared) for row in usable]
     shown = _shown(view, usable, points, names, rank, seed)
     clear = [p for p in points if p.residual > MARGIN * p.noise]
     if len(clear) < 2:
@@ -144,7 +145,7 @@ def _why_wrong(points: list[Point], coarse: Point, names: Names, predicted: floa
     time, where flow and iteration are both close to their common limit: a gap that stalls there is smaller than
     predicted, and one in its leading order is proportional to the step.
     """
-    gaps = [p for p in points if p.gap > 0]
+    gaps = [p for p in points if p.gap > MARGIN * p.noise * (1 if names is SECOND_ORDER else p.h)]
     order = _slope(gaps[-2].h, gaps[-2].gap, gaps[-1].h, gaps[-1].gap) if len(gaps) >= 2 else math.nan
     if len(gaps) >= 3:
         before = _slope(gaps[-3].h, gaps[-3].gap, gaps[-2].h, gaps[-2].gap)
@@ -160,9 +161,15 @@ def _slope(h1: float, y1: float, h2: float, y2: float) -> float:
     return math.log(y1 / y2) / math.log(h1 / h2)
 
 
-def _point(view: View, row: Row, names: Names, rank: int, seed: int) -> Point:
-    def size(name: str) -> float:
-        return largest(view.trajectory(name, row["place"], rank)[seed]) if name else math.nan
+def _shared(view: View, rows: list[Row], names: Names, rank: int, seed: int) -> np.ndarray:
+    """The times, (T,) bool, at which every pair of neighbouring steps has a residual: only there do they compare."""
+    known = [np.isfinite(view.trajectory(names.residual, row["place"], rank)[seed]) for row in rows]
+    return np.logical_and.reduce([one for one in known if one.any()] or [np.ones_like(known[0])])
+
+
+def _point(view: View, row: Row, names: Names, rank: int, seed: int, shared: np.ndarray) -> Point:
+    def size(name: str, at: np.ndarray | slice = slice(None)) -> float:
+        return largest(view.trajectory(name, row["place"], rank)[seed][at]) if name else math.nan
 
     h, gap = float(row["duration"]), size(names.gap)
     error = largest(view.trajectory("estimated_error", FLOW, rank)[seed]) + size("estimated_error")
@@ -171,7 +178,7 @@ def _point(view: View, row: Row, names: Names, rank: int, seed: int) -> Point:
     # Two gaps divided by their steps (weights 4/h and 1/h for halved steps), and the coefficient's own solve at
     # rtol, whose error over the horizons in use stays below a hundred times that.
     noise = 5 * error / h + 100 * float(view.tree.attrs["rtol"]) * gap / h
-    return Point(h, gap, size(names.residual), size(names.drift), noise)
+    return Point(h, gap, size(names.residual, shared), size(names.drift, shared), noise)
 
 
 def _predicted(view: View, row: Row, names: Names, rank: int, seed: int) -> float:

@@ -38,7 +38,8 @@ class Starts:
         """
         failing = [str(rank) for rank in self.problem.ranks if not all(closed_form_holds(self.batch(rank)))]
         if failing:
-            raise HypothesisError(f"solver exact: ranks {', '.join(failing)}: {NOT_BALANCED}", EXACT_HINT)
+            named = f"rank{'s' if len(failing) > 1 else ''} {', '.join(failing)}"
+            raise HypothesisError(f"solver exact: {named}: {NOT_BALANCED}", EXACT_HINT)
 
     def _objective(self, pretrained: np.ndarray) -> Objective:
         """The objective of a frozen weight; one object, hence one SVD, for all ranks that freeze the same."""

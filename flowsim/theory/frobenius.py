@@ -54,20 +54,24 @@ def kept_modes(problem: Canonical) -> list[list[int] | None]:
 
 
 def _independent_rows(rows: Tensor, order: list[int], rank: int) -> list[int]:
-    """Greedy maximal set of linearly independent rows in the given order (to rounding)."""
+    """Greedy maximal set of linearly independent rows in the given order (to rounding).
+
+    Judged by the smallest singular value, not by what a row has outside the span of the others: where these are
+    nearly dependent themselves, that is amplified rounding.
+    """
     noise = torch.finfo(rows.dtype).eps * sum(rows.shape) * torch.linalg.matrix_norm(rows, ord=2)
-    basis = rows.new_zeros(0, rows.shape[1])
+
+    def independent(indices: list[int]) -> bool:
+        return bool(torch.linalg.svdvals(rows[indices])[-1] > noise)
+
+    if independent(order[:rank]):
+        return order[:rank]
     chosen: list[int] = []
     for index in order:
         if len(chosen) == rank:
             break
-        rest = rows[index]
-        for _ in range(2):
-            rest = rest - (rest @ basis.mT) @ basis
-        size = torch.linalg.vector_norm(rest)
-        if bool(size > noise):
+        if independent([*chosen, index]):
             chosen.append(index)
-            basis = torch.cat([basis, (rest / size)[None]])
     return chosen
 
 

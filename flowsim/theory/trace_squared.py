@@ -78,10 +78,16 @@ def relative_error(problem: Canonical, time: float) -> tuple[Tensor, Tensor]:
         -4 * sh**3 * ch * inner(gram_a + gram_b, cross),
         (sh * ch).square() * (inner(gram_a, gram_a) + inner(gram_b, gram_b) + 2 * inner(cross, cross)),
     ])  # fmt: skip
+    # V = 0 or U = 0: B = C or B = −C for ever, and ΔW = (x^∓1 − 1)·B0C0ᵀ, where sinh and cosh would overflow.
+    factor = torch.where(nu > 0, den / num, torch.where(nv > 0, num / den, torch.ones_like(num)))
+    alone = (factor - 1).square() * inner(gram_a, gram_b)
+    one_sided = (nu == 0) | (nv == 0)
+    size = torch.where(one_sided, alone, terms.sum(0))
+    added = torch.where(one_sided, alone, terms.abs().sum(0))
     unit = landscape.size / trace0.square()
     moved = (trace0 - trace) / trace0
-    squared = unit * terms.sum(0) - 2 * moved + 1
-    rounding = 64 * torch.finfo(unit.dtype).eps * (unit * terms.abs().sum(0) + 3)
+    squared = unit * size - 2 * moved + 1
+    rounding = 64 * torch.finfo(unit.dtype).eps * (unit * added + 3)
     if time == float("inf"):
         # On the saddle both factors vanish: ΔW = −B0A0, τ = w.
         gone = landscape.size * inner(gram_a, gram_b) / trace0.square() - 2 * (trace0 - landscape.w) / trace0 + 1

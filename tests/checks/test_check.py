@@ -32,7 +32,9 @@ def test_everything_that_applies_passes(frobenius_run: Any, trace_run: Any, judg
         rows = judge(run.tree)
         bad = [row for row in rows if row["verdict"] != "pass" and "no closed form" not in str(row["reason"])]
         assert not bad
-        assert all(np.isfinite([r["observed"], r["expected"], r["tolerance"]]).all() for r in rows if r["verdict"] == "pass")
+        assert all(
+            np.isfinite([r["observed"], r["expected"], r["tolerance"]]).all() for r in rows if r["verdict"] == "pass"
+        )
 
 
 def test_auto_takes_the_checks_that_speak_of_the_scenario(frobenius_run: Any, trace_run: Any, solve: Any) -> None:
@@ -75,7 +77,9 @@ def test_what_is_stored_in_the_file_is_what_was_judged(frobenius_run: Any) -> No
     from flowsim.trajectory.store import load
 
     assert verdict_table(load(frobenius_run.folder))
-    xr.testing.assert_identical(load(frobenius_run.folder)["checks"].to_dataset(), frobenius_run.tree["checks"].to_dataset())
+    xr.testing.assert_identical(
+        load(frobenius_run.folder)["checks"].to_dataset(), frobenius_run.tree["checks"].to_dataset()
+    )
 
 
 def test_the_group_has_the_columns_of_a_verdict(frobenius_run: Any) -> None:

@@ -17,7 +17,7 @@ objective: {kind: frobenius}
 pretrained: {kind: values, values: [[2, 0, 0], [0, 1, 0], [0, 0, 0.5], [0, 0, 0]]}
 adapter: {ranks: [2], init: {kind: gaussian, std: 0.5, zero: none}, scaling: {kind: rslora, alpha: 2}}
 time: {stop: 3.0, points: 4}
-solver: {rtol: 1e-7, atol: 1e-10}
+solver: {rtol: 1e-6, atol: 1e-9}
 """
 
 
@@ -42,7 +42,9 @@ def test_conservation_judges_what_was_integrated(frobenius_run: Any, judge: Any)
     assert all(0 <= row["observed"] < row["tolerance"] < 1e-5 for row in rows)
 
 
-@pytest.mark.parametrize("scaling", ["{kind: rslora, alpha: 2}", "{kind: lora, alpha: 3}", "{kind: constant, value: 0.5}"])
+@pytest.mark.parametrize(
+    "scaling", ["{kind: rslora, alpha: 2}", "{kind: lora, alpha: 3}", "{kind: constant, value: 0.5}"]
+)
 def test_the_identity_knows_the_scale(solve: Any, judge: Any, scaling: str) -> None:
     tree = solve(UNBALANCED.replace("{kind: rslora, alpha: 2}", scaling)).tree
     assert [row["verdict"] for row in judge(tree, "conservation")] == ["pass", "pass"]
@@ -139,7 +141,9 @@ def test_numbers_that_end_early_are_no_pass(frobenius_tree: Any, judge: Any) -> 
     assert (monotone["flow/rank=1"], monotone["flow/rank=2"]) == ("pass", "unresolved")
 
 
-@pytest.mark.parametrize(("label", "rank", "subject"), [("loose_10", 1, "flow/rank=2/seed=0"), ("integrated", 0, "integrated/rank=1/seed=0")])
+@pytest.mark.parametrize(
+    ("label", "rank", "subject"), [("loose_10", 1, "flow/rank=2/seed=0"), ("integrated", 0, "integrated/rank=1/seed=0")]
+)
 def test_a_companion_that_ended_early_is_no_pass(
     frobenius_tree: Any, judge: Any, label: str, rank: int, subject: str
 ) -> None:

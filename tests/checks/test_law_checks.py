@@ -19,7 +19,7 @@ objective: {{kind: trace_squared}}
 pretrained: {W0}
 adapter: {{ranks: {ranks}, seeds: {seeds}, init: {init}}}
 time: {{stop: {stop}, points: 3}}
-solver: {{rtol: 1e-7, atol: 1e-10}}
+solver: {{rtol: 1e-5, atol: 1e-8}}
 """
 
 
@@ -65,12 +65,22 @@ def test_a_horizon_too_short_is_not_reached(solve: Any, judge: Any) -> None:
     assert verdicts(judge(tree, "inverse_sqrt_rank")) == ["not_reached"]
 
 
-def test_near_the_saddle_rounding_decides_nothing(solve: Any, judge: Any) -> None:
+def test_on_the_way_to_the_saddle_the_exact_form_holds(solve: Any, judge: Any) -> None:
+    """B = Aᵀ and a positive trace: both factors vanish, and so does every digit of the general formula."""
     W0 = "{kind: values, values: [[1, 0.2, 0], [0, 0.5, 0.1], [0.3, 0, 0.7]]}"
     init = "{kind: values, A: [[0.3, 0.2, -0.1]], B: [[0.3], [0.2], [-0.1]]}"
     tree = solve(trace_squared(init, ranks="[1]", W0=W0, stop=20.0)).tree
-    assert set(verdicts(judge(tree, "relative_error_law"))) == {"unresolved"}
+    rows = judge(tree, "relative_error_law")
+    assert set(verdicts(rows)) == {"pass"} and all(row["tolerance"] < 1e-9 for row in rows)
     assert judge(tree, "inverse_sqrt_rank")[0]["reason"] == "the law needs one factor to start at zero"
+
+
+def test_rounding_as_large_as_the_error_decides_nothing(trace_tree: Any, judge: Any) -> None:
+    """A tolerance that everything passes is no tolerance."""
+    trace_tree["theory"]["relative_error_rounding"].values[1, 2] = 1e6
+    rows = {row["subject"]: row for row in judge(trace_tree, "relative_error_law")}
+    assert rows["flow/rank=2/seed=2"]["verdict"] == "unresolved"
+    assert "the error of e² is known only to be below 1e+06" in rows["flow/rank=2/seed=2"]["reason"]
 
 
 def test_the_gaussian_ensemble_obeys_its_law(trace_run: Any, judge: Any) -> None:
@@ -89,7 +99,7 @@ def test_an_ensemble_off_its_law_fails(trace_tree: Any, judge: Any, rank: int) -
 
 
 def test_an_ignored_init_fails(solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run starts from orthonormal rows, whatever the seed: each obeys its own exact form, the ensemble does not."""
+    """Every run starts from the same rows, whatever its seed: each obeys its exact form, the ensemble does not."""
     from flowsim.dynamics import coordinates
     from flowsim.sweep import starts
 
@@ -178,7 +188,7 @@ def test_a_flow_that_did_not_complete_decides_nothing(trace_tree: Any, judge: An
         trace_tree["trajectory"][name].values[0, 1, 2, 1:] = np.nan
     rows = {row["subject"]: row for row in judge(trace_tree, "relative_error_law")}
     assert rows["flow/rank=2/seed=2"]["verdict"] == "unresolved"
-    assert rows["flow/rank=4/seed=0" if "flow/rank=4/seed=0" in rows else "integrated/rank=4/seed=0"]["verdict"] == "pass"
+    assert rows["integrated/rank=4/seed=0"]["verdict"] == "pass"
     [row] = judge(trace_tree, "inverse_sqrt_rank")
     assert row["verdict"] == "unresolved" and row["reason"].startswith("the flow did not complete")
 
@@ -195,13 +205,21 @@ def test_the_gaussian_law_against_draws() -> None:
         assert e2.var() == pytest.approx(law.variance[place], rel=0.08, abs=1e-12)
 
 
-def test_the_uniform_law_against_draws() -> None:
-    rng, n, draws = np.random.default_rng(5), 10, 20_000
-    for rank in (2, 5):
-        A = rng.uniform(-1, 1, (draws, rank, n))
-        gram = A @ A.transpose(0, 2, 1)
-        e2 = n * (gram**2).sum((1, 2)) / np.trace(gram, axis1=1, axis2=2) ** 2 - 1
-        law = kaiming_law(n, np.array([float(rank)]), e2[None])
-        assert abs(e2.mean() - law.mean[0]) <= law.bias[0] + 4 * e2.std() / draws**0.5
-        assert law.bias[0] < 0.6 * law.mean[0]
-    assert np.isnan(kaiming_law(n, np.array([2.0]), np.ones((1, 1))).variance).all()
+@pytest.mark.parametrize(("n", "rank"), [(4, 2), (10, 2), (10, 5)])
+def test_the_uniform_law_against_draws(n: int, rank: int) -> None:
+    rng, draws = np.random.default_rng(5), 40_000
+    A = rng.uniform(-1, 1, (draws, rank, n))
+    gram = A @ A.transpose(0, 2, 1)
+    e2 = n * (gram**2).sum((1, 2)) / np.trace(gram, axis1=1, axis2=2) ** 2 - 1
+    law = kaiming_law(n, np.array([float(rank)]), e2[None])
+    assert abs(e2.mean() - law.mean[0]) <= law.bias[0] + 4 * e2.std() / draws**0.5
+    assert law.bias[0] < 0.11 * law.mean[0]
+    assert law.variance[0] == pytest.approx(e2.var(ddof=1))
+
+
+def test_rank_one_and_one_draw() -> None:
+    """At rank 1 every draw has e² = n − 1, for either ensemble; one draw has no variance."""
+    one = np.array([1.0])
+    for law in (gaussian_law(7, one), kaiming_law(7, one, np.full((1, 3), 6.0))):
+        assert law.mean[0] == pytest.approx(6.0, rel=1e-14) and law.variance[0] == 0.0
+    assert np.isnan(kaiming_law(7, one, np.full((1, 1), 6.0)).variance).all()

@@ -1,4 +1,4 @@
-"""`eckart_young` and `zero_loss`: the limit, a horizon that is too short, starts that end elsewhere, and wrong floors."""
+"""`eckart_young` and `zero_loss`: the limit, horizons too short, starts that end elsewhere, and wrong floors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ objective: {kind: frobenius}
 pretrained: {kind: values, values: [[3, 0, 0], [0, 2, 0], [0, 0, 1], [0, 0, 0]]}
 adapter: {ranks: [1], init: {kind: gaussian, std: 0.5}}
 time: {stop: 12.0, points: 4}
-solver: {rtol: 1e-7, atol: 1e-10}
+solver: {rtol: 1e-6, atol: 1e-9}
 """
 SADDLE = """\
 name: saddle
@@ -24,7 +24,7 @@ objective: {kind: trace_squared}
 pretrained: {kind: values, values: [[1, 0.2, 0], [0, 0.5, 0.1], [0.3, 0, 0.5]]}
 adapter: {ranks: [1], init: {kind: values, A: [[0.5, 0.25, -0.5]], B: [[0.5], [0.25], [-0.5]]}}
 time: {stop: 20.0, points: 4}
-solver: {rtol: 1e-7, atol: 1e-10}
+solver: {rtol: 1e-6, atol: 1e-9}
 """
 
 
@@ -40,10 +40,12 @@ def test_the_floor_of_another_rank_fails(frobenius_tree: Any, judge: Any, rank: 
     stored = frobenius_tree["theory"]["loss_floor"].values
     assert stored[rank] == pytest.approx(floors[rank + 1], rel=1e-14)
     stored[rank] = floors[rank + 1 + shift]
-    rows = judge(frobenius_tree, "eckart_young")
-    # With a floor above the loss it is a contradiction; with a limit above the floor this start is not excluded.
+    judged = [] if shift > 0 else [judge(frobenius_tree, "eckart_young")]
+    # A floor below the loss while the known limit is the right one would say that this start is excluded; with a
+    # limit moved along with it, nothing hides the contradiction.
     frobenius_tree["theory"]["loss_limit"].values[rank] = stored[rank]
-    for rows in (rows, judge(frobenius_tree, "eckart_young")) if shift < 0 else (judge(frobenius_tree, "eckart_young"),):
+    judged.append(judge(frobenius_tree, "eckart_young"))
+    for rows in judged:
         assert [row["verdict"] for row in rows] == ["fail" if r == rank else "pass" for r in (0, 1)]
 
 
@@ -79,7 +81,9 @@ def test_a_loss_off_the_floor_fails(frobenius_tree: Any, trace_tree: Any, judge:
     assert judge(tree, name)[0]["verdict"] == "fail"
 
 
-@pytest.mark.parametrize("outcome", ["diverged", "max_steps", "step_underflow", "failed", "left_minimum", "stationary_elsewhere"])
+@pytest.mark.parametrize(
+    "outcome", ["diverged", "max_steps", "step_underflow", "failed", "left_minimum", "stationary_elsewhere"]
+)
 def test_any_other_end_than_the_limit_fails(frobenius_tree: Any, judge: Any, outcome: str) -> None:
     frobenius_tree["final"]["outcome"].values[0, 1, 1] = outcome
     first, second = judge(frobenius_tree, "eckart_young")
@@ -96,7 +100,9 @@ def test_a_short_horizon_is_not_reached_and_says_how_much_longer(solve: Any, jud
     further = float(final["further_time"])
     assert 0 < further < 20
     assert f"about {further:.4g} more flow time" in row["reason"]
-    enough = solve(DIAGONAL.replace("stop: 12.0", f"stop: {1.5 * (1 + further):.3f}").replace("diagonal", "longer")).tree
+    enough = solve(
+        DIAGONAL.replace("stop: 12.0", f"stop: {1.5 * (1 + further):.3f}").replace("diagonal", "longer")
+    ).tree
     assert judge(enough, "eckart_young")[0]["verdict"] == "pass"
 
 
@@ -108,7 +114,9 @@ def test_a_short_horizon_is_not_reached_and_says_how_much_longer(solve: Any, jud
         ("init: {kind: gaussian, std: 0.0}", 0.5 * 14),  # nothing moves at all
     ],
 )
-def test_a_start_without_the_top_direction_is_excluded_by_theory(solve: Any, judge: Any, init: str, limit: float) -> None:
+def test_a_start_without_the_top_direction_is_excluded_by_theory(
+    solve: Any, judge: Any, init: str, limit: float
+) -> None:
     tree = solve(DIAGONAL.replace("init: {kind: gaussian, std: 0.5}", init).replace("12.0", "30.0")).tree
     [row] = judge(tree, "eckart_young")
     assert row["verdict"] == "not_applicable"
@@ -148,7 +156,9 @@ def test_with_the_other_sign_the_same_start_reaches_zero(solve: Any, judge: Any)
 
 def test_trace_zero_at_the_start(solve: Any, judge: Any) -> None:
     """W0 = 0 in trace and B0 = 0: the loss is zero from the start, and nothing moves."""
-    text = SADDLE.replace("[[1, 0.2, 0], [0, 0.5, 0.1], [0.3, 0, 0.5]]", "[[1, 0.2, 0], [0, -0.5, 0.1], [0.3, 0, -0.5]]")
+    text = SADDLE.replace(
+        "[[1, 0.2, 0], [0, 0.5, 0.1], [0.3, 0, 0.5]]", "[[1, 0.2, 0], [0, -0.5, 0.1], [0.3, 0, -0.5]]"
+    )
     start = text.index("init:")
     still = text[:start] + "init: {kind: gaussian, std: 0.4}}\ntime: {stop: 4.0, points: 3}\n"
     tree = solve(still).tree
@@ -169,7 +179,9 @@ def test_an_unknown_error_is_not_a_failure(frobenius_tree: Any, judge: Any) -> N
     assert (first["verdict"], second["verdict"]) == ("pass", "unresolved")
 
 
-def test_scale_applied_to_the_output_only_does_not_pass(solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scale_applied_to_the_output_only_does_not_pass(
+    solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A flow solved with s = 1 whose update is then multiplied by s ends off the floor, and breaks the identity."""
     from flowsim.dynamics import coordinates
     from flowsim.sweep import companions, execute, starts

@@ -19,17 +19,23 @@ objective: {kind: frobenius, coefficient: 0.5}
 pretrained: {kind: values, values: [[2, 0, 0], [0, 1, 0], [0, 0, 0.5], [0, 0, 0]]}
 adapter: {ranks: [1], init: {kind: gaussian, std: 0.5}}
 time: {stop: 4.0, points: 6}
-solver: {rtol: 1e-8, atol: 1e-11}
+solver: {rtol: 1e-7, atol: 1e-10}
 """
-DESCENT = HEAD + """\
+DESCENT = (
+    HEAD
+    + """\
 schedules:
   - {kind: descent, update: a_first, learning_rates: [0.04, 0.02, 0.01]}
 """
-WINDOWS = HEAD + """\
+)
+WINDOWS = (
+    HEAD
+    + """\
 schedules:
   - {kind: flow, update: b_first, windows: [0.1, 0.05, 0.025]}
   - {kind: flow, update: symmetric, windows: [0.2, 0.1, 0.05]}
 """
+)
 TRACE = """\
 name: steps
 objective: {kind: trace_squared}
@@ -39,7 +45,7 @@ schedules:
   - {kind: descent, update: b_first, learning_rates: [0.04, 0.02, 0.01]}
   - {kind: flow, update: a_first, windows: [0.1, 0.05, 0.025]}
 time: {stop: 4.0, points: 6}
-solver: {rtol: 1e-8, atol: 1e-11}
+solver: {rtol: 1e-7, atol: 1e-10}
 """
 
 
@@ -59,7 +65,9 @@ def test_every_family_is_judged_once_per_rank(frobenius_run: Any, judge: Any) ->
         ("equivalence", ["flow/a_first/windows", "flow/symmetric/windows", "descent/b_first/inner_steps=1"]),
     ):
         rows = judge(frobenius_run.tree, name)
-        assert [row["subject"].split("/seed=")[0] for row in rows] == [f"{f}/rank={r}" for f in families for r in (1, 2)]
+        assert [row["subject"].split("/seed=")[0] for row in rows] == [
+            f"{f}/rank={r}" for f in families for r in (1, 2)
+        ]
         assert set(verdicts(rows)) == {"pass"}
         assert all(abs(row["observed"] - 4.0) < 1.0 for row in rows)
 
@@ -67,7 +75,9 @@ def test_every_family_is_judged_once_per_rank(frobenius_run: Any, judge: Any) ->
 @pytest.mark.parametrize(("update", "inner_steps"), [("simultaneous", 3), ("a_first", 3), ("b_first", 2)])
 def test_more_inner_steps_have_their_own_coefficient(solve: Any, judge: Any, update: str, inner_steps: int) -> None:
     rates = ", ".join(str(0.06 / inner_steps / 2**i) for i in range(3))
-    schedule = f"schedules: [{{kind: descent, update: {update}, inner_steps: {inner_steps}, learning_rates: [{rates}]}}]\n"
+    schedule = (
+        f"schedules: [{{kind: descent, update: {update}, inner_steps: {inner_steps}, learning_rates: [{rates}]}}]\n"
+    )
     tree = solve(HEAD.replace("points: 6", "points: 3").replace("stop: 4.0", "stop: 2.4") + schedule).tree
     assert verdicts(judge(tree, "descent_follows_flow")) == ["pass"]
     assert verdicts(judge(tree, "equivalence")) == (["pass"] if update != "simultaneous" else [])
@@ -92,7 +102,9 @@ def test_a_coefficient_of_the_wrong_sign_fails(
 
 
 @pytest.mark.parametrize("factor", [0.9, 1.1])
-def test_a_coefficient_off_by_a_tenth_fails(solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
+def test_a_coefficient_off_by_a_tenth_fails(
+    solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch, factor: float
+) -> None:
     right = gaps.sources_of
     monkeypatch.setattr(gaps, "sources_of", lambda *args: tuple(factor * w for w in right(*args) or ()))
     tree = solve(DESCENT).tree
@@ -156,7 +168,9 @@ def test_k_times_eta_held_fixed_fails(solve: Any, judge: Any, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("text", [DESCENT, TRACE], ids=["frobenius", "trace_squared"])
-def test_a_flow_with_its_clock_doubled_fails(solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_a_flow_with_its_clock_doubled_fails(
+    solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
     for name in ("_exact", "_integrated"):
         right = getattr(solving, name)
         monkeypatch.setattr(
@@ -212,7 +226,7 @@ def test_steps_too_large_for_a_leading_order_never_fail(
 
 
 def test_a_coefficient_that_has_not_settled_is_unresolved(frobenius_tree: Any, judge: Any) -> None:
-    """A residual that does not fall, while the measured coefficient still changes as much: larger steps than asked for."""
+    """A residual that does not fall, while the measured coefficient still changes as much."""
     group = frobenius_tree["trajectory"]
     places = [i for i, s in enumerate(group["schedule"].values) if str(s).startswith("descent/simultaneous")]
     residual, drift = group["richardson_residual"].values, group["richardson_drift"].values
@@ -224,8 +238,21 @@ def test_a_coefficient_that_has_not_settled_is_unresolved(frobenius_tree: Any, j
     assert judge(frobenius_tree, "descent_follows_flow")[0]["verdict"] == "fail"
 
 
+def test_residuals_are_compared_at_the_same_times(frobenius_tree: Any, judge: Any) -> None:
+    """A time that only the coarser pair of steps has in common says nothing about how the residual falls."""
+    group = frobenius_tree["trajectory"]
+    first = list(group["schedule"].values).index("descent/simultaneous/learning_rate=0.04")
+    residual = group["richardson_residual"].values
+    residual[first, 0, :, 2] *= 100.0
+    assert judge(frobenius_tree, "descent_follows_flow")[0]["observed"] > 30
+    residual[first + 1, 0, :, 2] = np.nan
+    row = judge(frobenius_tree, "descent_follows_flow")[0]
+    assert row["verdict"] == "pass" and abs(row["observed"] - 4.0) < 1.0
+
+
 def test_two_step_sizes_are_too_few(solve: Any, judge: Any) -> None:
-    text = HEAD + "schedules: [{kind: descent, learning_rates: [0.04, 0.02]}, {kind: flow, update: symmetric, windows: [0.1]}]\n"
+    two, one = "{kind: descent, learning_rates: [0.04, 0.02]}", "{kind: flow, update: symmetric, windows: [0.1]}"
+    text = HEAD + f"schedules: [{two}, {one}]\n"
     tree = solve(text).tree
     for name in ("descent_follows_flow", "equivalence"):
         [row] = judge(tree, name)
@@ -251,7 +278,10 @@ def test_descent_above_the_stability_limit_is_an_outcome_and_not_judged(solve: A
     [row] = judge(tree, "descent_follows_flow")
     assert row["verdict"] == "not_applicable" and "above the stability limit" in row["reason"]
     # What stays below the limit is judged without the others.
-    more = text.replace("steps", "more") + "schedules: [{kind: descent, learning_rates: [1.5, 0.02, 0.01, 0.005]}]\n"
+    more = (
+        text.replace("steps", "more").replace("1e-7", "1e-8")
+        + "schedules: [{kind: descent, learning_rates: [1.5, 0.04, 0.02, 0.01]}]\n"
+    )
     assert verdicts(judge(solve(more).tree, "descent_follows_flow")) == ["pass"]
 
 

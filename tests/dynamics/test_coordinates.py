@@ -55,7 +55,8 @@ def test_trace_squared_keeps_its_coordinates() -> None:
     batch = canonical(TraceSquared(W0, 0.7), Adapter(A, B, 2.0))
     assert isinstance(batch.landscape, TraceLandscape) and batch.left is None
     loss = ref.Loss(W0, None, 0.7, 2.0)
-    np.testing.assert_allclose(batch.curvature * batch.landscape.excess(batch.B, batch.C), [loss.value(A, B)], rtol=1e-14)
+    value = batch.curvature * batch.landscape.excess(batch.B, batch.C)
+    np.testing.assert_allclose(value, [loss.value(A, B)], rtol=1e-14)
     assert batch.clock == pytest.approx(2.8)
 
 

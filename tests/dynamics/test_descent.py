@@ -31,8 +31,9 @@ def test_inner_steps_are_single_steps_in_a_row(landscape, update: str) -> None:
     wanted_b, wanted_c = B, C
     if update == "simultaneous":
         for _ in range(3):
-            wanted_b, wanted_c = wanted_b + eta * landscape.pull(wanted_b, wanted_c), wanted_c + eta * landscape.pull(
-                wanted_c, wanted_b
+            wanted_b, wanted_c = (
+                wanted_b + eta * landscape.pull(wanted_b, wanted_c),
+                wanted_c + eta * landscape.pull(wanted_c, wanted_b),
             )
     else:
         for which in "CCCBBB" if update == "a_first" else "BBBCCC":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -48,7 +50,7 @@ def coefficient(batch: Canonical, solved: Tensor, weights: tuple[float, ...]) ->
 def settles(slopes: list[np.ndarray], e1: np.ndarray) -> None:
     """d(h) for h, h/2, h/4: the extrapolated slope leaves a residual that falls 4 times per halving."""
     size = np.linalg.norm(e1)
-    first, second = (np.linalg.norm(2 * b - a - e1) / size for a, b in zip(slopes, slopes[1:], strict=False))
+    first, second = (np.linalg.norm(2 * b - a - e1) / size for a, b in itertools.pairwise(slopes))
     raw = np.linalg.norm(slopes[-1] - e1) / size
     assert second < 0.3 * raw and 3.3 < first / second < 4.8, (raw, first, second)
 

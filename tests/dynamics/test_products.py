@@ -28,8 +28,8 @@ def test_distance_norm_and_singular_values_are_those_of_the_product(q: int, r: i
 
 def test_no_gauge_is_seen() -> None:
     B, C = draw(6, 3), draw(6, 3, seed=1)
-    O = torch.linalg.qr(draw(3, 3, seed=2)).Q
-    assert float(products.distance(B, C, B @ O, C @ O)) < 1e-14
+    gauge = torch.linalg.qr(draw(3, 3, seed=2)).Q
+    assert float(products.distance(B, C, B @ gauge, C @ gauge)) < 1e-14
     assert float(products.distance(B, C, 2 * B, C / 2)) < 1e-14
 
 

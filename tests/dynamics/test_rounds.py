@@ -15,7 +15,8 @@ FEW = settings(max_examples=60, derandomize=True, deadline=None)
 
 
 def test_ties_go_to_the_earlier_round() -> None:
-    np.testing.assert_array_equal(nearest_rounds([0.0, 0.5, 0.51, 1.0, 1.49, 1.5, 1.51, 2.5], 1.0), [0, 0, 1, 1, 1, 1, 2, 2])
+    wanted = [0.0, 0.5, 0.51, 1.0, 1.49, 1.5, 1.51, 2.5]
+    np.testing.assert_array_equal(nearest_rounds(wanted, 1.0), [0, 0, 1, 1, 1, 1, 2, 2])
 
 
 def test_ties_survive_the_division() -> None:

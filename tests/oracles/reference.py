@@ -92,7 +92,7 @@ def one_round(loss: Loss, A: Array, B: Array, rate: float, update: str, inner: i
             dA, dB = loss.slopes(A, B)
             A, B = A + rate * dA, B + rate * dB
         return A, B
-    for which in ("AB" if update == "a_first" else "BA"):
+    for which in "AB" if update == "a_first" else "BA":
         for _ in range(inner):
             dA, dB = loss.slopes(A, B)
             A, B = (A + rate * dA, B) if which == "A" else (A, B + rate * dB)

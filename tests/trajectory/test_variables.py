@@ -14,8 +14,8 @@ TABLES = {
 }
 #: Names that users' notebooks rely on.
 FROZEN = {
-    "TRAJECTORY": "loss excess_loss gradient_norm relative_error imbalance_drift flow_gap update_order_gap predicted_gap "
-    "estimated_error singular_value alignment",
+    "TRAJECTORY": "loss excess_loss gradient_norm relative_error imbalance_drift flow_gap update_order_gap "
+    "predicted_gap estimated_error singular_value alignment",
     "BASELINE": "loss relative_error",
     "THEORY": "loss_floor loss_limit relative_error_limit convergence_rate stability_limit parameters energy",
     "FINAL_NUMBERS": "steps evaluations local_rate sharpness",

@@ -66,15 +66,14 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
     clock, rounding = 0.0, 1.0
     turn = factors and B0.shape[-1] > 1
     for time in times.tolist():
-        count = math.ceil(fastest * (time - clock) / CAP)
-        if turn and time > clock:
+        # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
+        count = max(1, math.ceil(fastest * (time - clock) / CAP)) if time > clock else 0
+        if turn and count:
             count = max(count, _conditioning_steps(state, time - clock))
         for _ in range(count):
             h = (time - clock) / count
             state = _step_factors(state, rates, h, fastest) if turn else _step_product(state, rates, h)
             rounding += math.exp(fastest * h)
-        if count == 0 and time > clock:
-            state = state.clone()  # nothing can move: every ω is 0 only if Δ = 0 and λ = 0
         substeps += count
         clock = time
         kept.append(state)
