@@ -26,10 +26,12 @@ from flowsim.sweep.schedules import Clock, clock_of, expand, nominal_times
 from flowsim.sweep.starts import Starts
 from flowsim.trajectory.provenance import choose_device, root_attributes
 from flowsim.trajectory.store import cannot_write, load, save, write_text
-from flowsim.trajectory.variables import COMPANIONS, TRAJECTORY
+from flowsim.trajectory.variables import COMPANIONS, THEORY, TRAJECTORY
 
 Progress = Callable[[str, int, int], None]
 DIGEST_LETTERS = 8
+STORED_VARIABLES = len(TRAJECTORY) * 2 + len(COMPANIONS) + len(THEORY) + 40
+VARIABLE_BYTES = 6000  # measured: what HDF5 keeps for a variable and its attributes
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Plan:
     states_bytes : int
         Largest number of bytes of states held at once.
     file_bytes : int
-        Upper bound of the result file, before compression.
+        Estimate of the result file: its numbers before compression, and what each variable takes besides.
     methods : list of (rank, method, reason)
     """
 
@@ -114,7 +116,6 @@ def plan(document: Document, device: str | None = None) -> Plan:
         for rank in problem.ranks
     )  # fmt: skip
     numbers = len(clock.items) * (len(TRAJECTORY) + max(problem.ranks)) + 7 * len(COMPANIONS)
-    digest = digest_of(document)
     methods: list[tuple[int, str, str]] = []
     for rank in problem.ranks:
         holds = all(closed_form_holds(starts.batch(rank)))
@@ -124,10 +125,17 @@ def plan(document: Document, device: str | None = None) -> Plan:
         name = "exact" if exact else ("adaptive" if wanted == "auto" else wanted)
         methods.append((rank, name, f"{why}; {ADAPTIVE_STEPPER}" if name == "adaptive" else why))
     return Plan(
-        scenario.name, digest, folder_name(document), len(clock.items) * ranks * seeds, list(problem.ranks),
-        list(problem.seeds), [item.label for item in clock.items], int(states), ranks * seeds * points * numbers * 8,
-        methods,
-    )  # fmt: skip
+        name=scenario.name,
+        digest=digest_of(document),
+        folder_name=folder_name(document),
+        trajectories=len(clock.items) * ranks * seeds,
+        ranks=list(problem.ranks),
+        seeds=list(problem.seeds),
+        schedules=[item.label for item in clock.items],
+        states_bytes=int(states),
+        file_bytes=ranks * seeds * points * numbers * 8 + VARIABLE_BYTES * STORED_VARIABLES,
+        methods=methods,
+    )
 
 
 def folder_name(document: Document) -> str:

@@ -85,9 +85,7 @@ def test_quick_commands_import_nothing_heavy(tmp_path: Path, args: list[str]) ->
         "    assert not end.code, end.code\n"
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr)\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     modules = json.loads(done.stderr.splitlines()[-1])
     assert "flowsim.cli" in modules

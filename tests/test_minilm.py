@@ -30,9 +30,7 @@ def weight() -> np.ndarray:
 @pytest.mark.slow  # minutes: six ranks of a 384 × 384 weight, integrated and solved again for their error
 def test_final_losses_are_the_tails_of_the_weight(tmp_path: Path) -> None:
     squares = np.linalg.svd(weight(), compute_uv=False) ** 2
-    tree = execute(
-        read_scenario(SCENARIO), out=tmp_path, device=None, plots=False, force=False, progress=None
-    ).tree
+    tree = execute(read_scenario(SCENARIO), out=tmp_path, device=None, plots=False, force=False, progress=None).tree
     start = 0.5 * squares.sum()
     for rank in tree["final"]["rank"].values:
         tail = 0.5 * squares[int(rank) :].sum()

@@ -36,13 +36,13 @@ CHECKS: dict[str, Check] = {
     "equivalence": Check(
         "sequential and simultaneous updates have one limit flow: their gap falls in proportion to the step",
         f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX",
-        "fall of the extrapolation residual per halving of the step",
+        "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.equivalence,
     ),
     "descent_follows_flow": Check(
         "descent stays within O(learning rate) of the flow, with the predicted leading coefficient",
         "Hairer, Lubich & Wanner 2006, ch. IX",
-        "fall of the extrapolation residual per halving of the step",
+        "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.descent_follows_flow,
     ),
     "eckart_young": Check(

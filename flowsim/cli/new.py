@@ -39,9 +39,7 @@ def new(name: str) -> None:
         with path.open("x", encoding="utf-8") as file:
             file.write(template(stem))
     except FileExistsError as error:
-        raise OutputError(
-            f"{path} exists already", "choose another name, or remove the file first"
-        ) from error
+        raise OutputError(f"{path} exists already", "choose another name, or remove the file first") from error
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written: {error.strerror or error}",

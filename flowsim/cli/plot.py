@@ -23,9 +23,7 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 @click.command()
 @click.argument("result", type=click.Path(path_type=Path))
-@click.option(
-    "--figure", "figures", multiple=True, metavar="NAME", help="Draw only this one; may be repeated."
-)
+@click.option("--figure", "figures", multiple=True, metavar="NAME", help="Draw only this one; may be repeated.")
 @click.option(
     "--format",
     "formats",

@@ -72,7 +72,11 @@ def canonical(objective: Objective, adapter: Adapter) -> Canonical:
     root = adapter.scale**0.5
     B, C = root * B, root * A.mT
     if isinstance(objective, TraceSquared):
-        w = objective.pretrained.diagonal().sum()
+        diagonal = objective.pretrained.diagonal()
+        w = diagonal.sum()
+        # A trace that is zero to rounding is zero: its sign would decide where the flow goes.
+        noise = torch.finfo(w.dtype).eps * len(diagonal) * diagonal.abs().sum()
+        w = torch.where(w.abs() <= noise, torch.zeros_like(w), w)
         landscape: Landscape = TraceLandscape(w, objective.shape[0])
         return Canonical(landscape, B.contiguous(), C.contiguous(), adapter.scale, objective.curvature, None, None)
     return _spectral(objective, B, C, adapter.scale)

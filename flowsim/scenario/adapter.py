@@ -151,8 +151,7 @@ Seeds = Annotated[
     AfterValidator(distinct("seed")),
     BeforeValidator(
         _seed_list,
-        json_schema_input_type=Annotated[int, Field(ge=1, le=MAX_SEEDS)]
-        | Annotated[list[Seed], Field(min_length=1)],
+        json_schema_input_type=Annotated[int, Field(ge=1, le=MAX_SEEDS)] | Annotated[list[Seed], Field(min_length=1)],
     ),
 ]
 

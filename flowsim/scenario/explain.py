@@ -60,9 +60,7 @@ def yaml_path(model: type[BaseModel], loc: tuple[str | int, ...]) -> Path:
         else:
             fields = {name: info for one in _models(part) for name, info in one.model_fields.items()}
             here = (
-                [below for below in _flat(fields[step].annotation) if below is not type(None)]
-                if step in fields
-                else []
+                [below for below in _flat(fields[step].annotation) if below is not type(None)] if step in fields else []
             )
     return tuple(path)
 
@@ -155,9 +153,7 @@ def _sentence(kind: str, path: Path, value: Any, context: dict[str, Any], messag
         return f"should be {wanted}, not {_seen(value)}", hint
     if kind in _BOUNDS:
         name, words = _BOUNDS[kind]
-        bound = (
-            f"{words} {context[name]:g}" if isinstance(context[name], float) else f"{words} {context[name]}"
-        )
+        bound = f"{words} {context[name]:g}" if isinstance(context[name], float) else f"{words} {context[name]}"
         return f"must be {bound}, not {shown(value)}", f"Choose a value {bound}."
     if kind == "finite_number":
         return f"must be finite, not {value}", "Write an ordinary number."
@@ -189,9 +185,7 @@ def _seen(value: Any) -> str:
 
 def _unknown_key(tree: Tree, model: type[BaseModel], path: Path) -> None:
     word = str(path[-1])
-    siblings = [
-        name for part in _models(_annotation(model, path[:-1], tree.data)) for name in part.model_fields
-    ]
+    siblings = [name for part in _models(_annotation(model, path[:-1], tree.data)) for name in part.model_fields]
     hint = suggestion(word, siblings)
     if not hint:
         elsewhere = [dotted(other) for other in _all_paths(model, ()) if other[-1] == word]
@@ -225,9 +219,7 @@ def _wrong_kind(tree: Tree, model: type[BaseModel], path: Path, value: Any) -> N
         _wrong_type(tree, path, value, "auto or a list of names")
     elif not isinstance(value, dict):
         others = "a list or " if any(get_origin(part) is tuple for part in _flat(annotation)) else ""
-        _wrong_type(
-            tree, path, value, f"{others}a section {{kind: ...}}", f"The kinds are: {', '.join(kinds)}."
-        )
+        _wrong_type(tree, path, value, f"{others}a section {{kind: ...}}", f"The kinds are: {', '.join(kinds)}.")
     elif "kind" not in value:
         tree.add((*path, "kind"), "is required, but missing", f"The kinds are: {', '.join(kinds)}.")
     else:

@@ -197,9 +197,7 @@ def _check_init(parts: Parts, tree: Tree, look: Look) -> None:
         return
     if init.kind == "orthogonal":
         limit = {"B": m, "A": n, "none": min(n, m)}[init.zero]
-        _refuse_ranks(
-            tree, ranks, limit, f"there are only {limit} orthonormal vectors for the init orthogonal"
-        )
+        _refuse_ranks(tree, ranks, limit, f"there are only {limit} orthonormal vectors for the init orthogonal")
         above = [rank for rank in above if rank <= limit]
     if above:
         names = ", ".join(map(str, above[:5])) + (" ..." if len(above) > 5 else "")
@@ -211,9 +209,7 @@ def _check_init(parts: Parts, tree: Tree, look: Look) -> None:
 def _refuse_ranks(tree: Tree, ranks: tuple[int, ...], limit: int, why: str) -> None:
     for index, rank in enumerate(ranks):
         if rank > limit:
-            tree.add(
-                ("adapter", "ranks", index), f"rank {rank} is too large: {why}", f"Use ranks up to {limit}."
-            )
+            tree.add(("adapter", "ranks", index), f"rank {rank} is too large: {why}", f"Use ranks up to {limit}.")
 
 
 def _check_values(init: Any, ranks: tuple[int, ...] | None, shape: Shape | None, tree: Tree) -> None:
@@ -226,13 +222,9 @@ def _check_values(init: Any, ranks: tuple[int, ...] | None, shape: Shape | None,
         what = f"A has {len(init.A[0])} columns, but the weight has {shape[1]}"
         tree.add((*at, "A"), what, f"Give every row of A {shape[1]} entries.")
     if shape is not None and len(init.B) != shape[0]:
-        tree.add(
-            (*at, "B"), f"B has {len(init.B)} rows, but the weight has {shape[0]}", f"Give B {shape[0]} rows."
-        )
+        tree.add((*at, "B"), f"B has {len(init.B)} rows, but the weight has {shape[0]}", f"Give B {shape[0]} rows.")
     if ranks is not None:
-        _refuse_ranks(
-            tree, ranks, min(rows, columns), f"the init has {min(rows, columns)} rows of A and columns of B"
-        )
+        _refuse_ranks(tree, ranks, min(rows, columns), f"the init has {min(rows, columns)} rows of A and columns of B")
 
 
 def _check_schedules(parts: Parts, tree: Tree, look: Look) -> None:

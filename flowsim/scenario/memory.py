@@ -18,9 +18,7 @@ def available_memory() -> int:
     except (OSError, ValueError):
         found = None
     try:
-        free = (
-            int(found.group(1)) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        )
+        free = int(found.group(1)) * 1024 if found else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         free = 2**63
     return min(free, _container_limit())

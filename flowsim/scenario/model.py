@@ -199,16 +199,12 @@ class Time(Part):
         findings = []
         log = self.spacing == "log"
         if log and self.first is None:
-            findings.append(
-                Finding((), "log spacing needs first", "Add first, such as 1e-3: the first time after 0.")
-            )
+            findings.append(Finding((), "log spacing needs first", "Add first, such as 1e-3: the first time after 0."))
         if log and self.points < 3:
             what = "log spacing needs 3 points or more: 0, first and stop"
             findings.append(Finding(("points",), what, "Give more points."))
         if not log and self.first is not None:
-            findings.append(
-                Finding(("first",), "linear spacing has no first", "Remove it, or write spacing: log.")
-            )
+            findings.append(Finding(("first",), "linear spacing has no first", "Remove it, or write spacing: log."))
         if self.first is not None and self.first >= self.stop:
             what = f"first ({self.first:g}) must be smaller than stop ({self.stop:g})"
             findings.append(Finding(("first",), what, "Choose a smaller first or a larger stop."))
@@ -222,9 +218,7 @@ class Time(Part):
         """Whether neighbouring times differ, by many units of rounding."""
         if self.spacing == "linear" or self.first is None or self.points < 3:
             return self.stop / (self.points - 1) >= sys.float_info.min
-        return (
-            math.log(self.stop / self.first) / (self.points - 2) > 1e-12 and self.first >= sys.float_info.min
-        )
+        return math.log(self.stop / self.first) / (self.points - 2) > 1e-12 and self.first >= sys.float_info.min
 
 
 class Solver(Part):
@@ -297,7 +291,5 @@ class Scenario(Part):
     )
     solver: Solver = Field(default=Solver(), description="How the flow is solved.")
     compute: Compute = Field(default=Compute(), description="Where and in which precision.")
-    checks: Checks = Field(
-        default="auto", description="auto: every check that speaks of this scenario; or a list."
-    )
+    checks: Checks = Field(default="auto", description="auto: every check that speaks of this scenario; or a list.")
     save: Save = Field(default=Save(), description="What else is stored.")

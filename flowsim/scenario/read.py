@@ -122,9 +122,7 @@ def _text_of(path: Path) -> str:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path}: there is no such file", "Check the path; `flowsim new NAME` writes one."
-        ) from error
+        raise InputError(f"{path}: there is no such file", "Check the path; `flowsim new NAME` writes one.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path}: is a folder, not a scenario", "Give the path of a YAML file.") from error
     except OSError as error:
@@ -139,9 +137,7 @@ def _text_of(path: Path) -> str:
     except UnicodeDecodeError as error:
         before = raw[: error.start]
         line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
-        mistake = Mistake(
-            f"{path}:{line}:{column}", "this is not UTF-8 text", "Save the scenario as UTF-8 text."
-        )
+        mistake = Mistake(f"{path}:{line}:{column}", "this is not UTF-8 text", "Save the scenario as UTF-8 text.")
         raise ScenarioError([mistake]) from error
 
 

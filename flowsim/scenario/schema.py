@@ -24,9 +24,7 @@ def _plain(node: Any) -> Any:
     """The schema without `discriminator`, which is OpenAPI's and not JSON Schema's."""
     if isinstance(node, dict):
         mapped = (
-            "propertyName" in node.get("discriminator", {})
-            if isinstance(node.get("discriminator"), dict)
-            else False
+            "propertyName" in node.get("discriminator", {}) if isinstance(node.get("discriminator"), dict) else False
         )
         return {key: _plain(value) for key, value in node.items() if not (mapped and key == "discriminator")}
     if isinstance(node, list):

@@ -59,15 +59,11 @@ def parse_tree(text: str, name: str) -> Tree:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        tree.add_at(
-            place, (), f"not YAML: {error.problem or error.context}", _syntax_hint(error.problem or "")
-        )
+        tree.add_at(place, (), f"not YAML: {error.problem or error.context}", _syntax_hint(error.problem or ""))
     except RecursionError:
         tree.add_at((1, 1), (), "nested too deeply", f"A scenario has at most {MAX_DEPTH} levels.")
     except (YAMLError, ValueError, OverflowError) as error:
-        tree.add_at(
-            _character_place(text), (), f"not YAML: {_first_line(error)}", "Write it as plain YAML text."
-        )
+        tree.add_at(_character_place(text), (), f"not YAML: {_first_line(error)}", "Write it as plain YAML text.")
     else:
         if node is not None:
             _Builder(tree).build(node)
@@ -119,9 +115,7 @@ class _Builder:
     def _value(self, node: Node, path: Path, *, repeat: bool) -> Any:
         place = _place(node)
         if isinstance(node, ScalarNode) and _tag(node) == _TAG + "null" and not node.value:
-            place = self.key_places.get(
-                path, place
-            )  # nothing is written: the parser says where the next thing is
+            place = self.key_places.get(path, place)  # nothing is written: the parser says where the next thing is
         self.tree.places[path] = place
         if self.stopped:
             return None
@@ -138,9 +132,7 @@ class _Builder:
         self.repeated += repeat
         if self.repeated > MAX_REPEATED:
             self.stopped = True
-            self.tree.add_at(
-                place, path[:3], "aliases repeat too much", "Write the values out, without aliases."
-            )
+            self.tree.add_at(place, path[:3], "aliases repeat too much", "Write the values out, without aliases.")
             return None
         if isinstance(node, ScalarNode):
             return self._scalar(node, path)
@@ -150,9 +142,7 @@ class _Builder:
                 return self._mapping(node, path, repeat=repeat)
             if isinstance(node, SequenceNode):
                 self._expect(node, path, "seq")
-                return [
-                    self._value(item, (*path, index), repeat=repeat) for index, item in enumerate(node.value)
-                ]
+                return [self._value(item, (*path, index), repeat=repeat) for index, item in enumerate(node.value)]
         finally:
             self.open.discard(id(node))
         raise AssertionError(f"unknown node {type(node).__name__}")
@@ -213,9 +203,7 @@ class _Builder:
             if tag == _TAG + "float":
                 return _float(text)
         except ValueError:
-            self._refuse(
-                node, path, f"{shown(text)} cannot be read as a number", "Write it as 12, 1.5 or 1e-3."
-            )
+            self._refuse(node, path, f"{shown(text)} cannot be read as a number", "Write it as 12, 1.5 or 1e-3.")
             return None
         if tag == _TAG + "bool" and text.lower() in ("true", "false"):
             return text.lower() == "true"

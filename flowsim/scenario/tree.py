@@ -64,9 +64,7 @@ class Tree:
         if path in self.places:
             place = self.keys.get(path, self.places[path]) if key else self.places[path]
         else:  # something missing: the key of the section it is missing from
-            above = next(
-                (path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in self.places), ()
-            )
+            above = next((path[:end] for end in range(len(path) - 1, -1, -1) if path[:end] in self.places), ())
             place = self.keys.get(above, self.places.get(above, (1, 1)))
         self.add_at(place, path, what, hint)
 

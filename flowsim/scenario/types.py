@@ -102,9 +102,7 @@ def repeated(values: Sequence[Any], noun: str) -> list[Finding]:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             continue
         if value in first:
-            findings.append(
-                Finding((index,), f"{noun} {_bare(value)} is given twice", "Remove one of the two.")
-            )
+            findings.append(Finding((index,), f"{noun} {_bare(value)} is given twice", "Remove one of the two."))
         first.add(value)
     return findings[:20]
 

@@ -123,9 +123,7 @@ def find_file(spec: FileMatrix, folder: Path) -> Path:
             raise WeightError(f"{path} is not a regular file", "Name a .npy, .npz or .safetensors file.")
         near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     except OSError as error:
-        raise WeightError(
-            f"{spec.path} cannot be read: {error.strerror or error}", "Check the path."
-        ) from error
+        raise WeightError(f"{spec.path} cannot be read: {error.strerror or error}", "Check the path.") from error
     start = "the package" if spec.package else "the folder of the scenario"
     raise WeightError(
         f"there is no file {path}{suggestion(path.name, near)}", f"A path starts from {start}; correct it."
@@ -150,9 +148,7 @@ def _in_package(package: str, wanted: str) -> Path:
         )
     files = [str(PurePosixPath(file)) for file in distribution.files or []]
     inside = [file for file in files if file == str(inner)] or [
-        file
-        for file in files
-        if ("/" + file).endswith("/" + str(inner)) and ".." not in PurePosixPath(file).parts
+        file for file in files if ("/" + file).endswith("/" + str(inner)) and ".." not in PurePosixPath(file).parts
     ]
     if len(inside) == 1:
         return Path(str(distribution.locate_file(inside[0])))
@@ -162,9 +158,7 @@ def _in_package(package: str, wanted: str) -> Path:
             f"the package {package} has {len(inside)} files {wanted}",
             "Give the whole path: " + _listed(inside),
         )
-    hint = (
-        f"Its weight files: {_listed(weights)}" if weights else "It has no .npy, .npz or .safetensors file."
-    )
+    hint = f"Its weight files: {_listed(weights)}" if weights else "It has no .npy, .npz or .safetensors file."
     raise WeightError(f"the package {package} has no file {wanted}{suggestion(wanted, weights)}", hint)
 
 
@@ -196,9 +190,7 @@ def _chosen(names: Sequence[str], tensor: str | None, file: str) -> str:
 
 def _unreadable(file: str, what: str, error: Exception) -> WeightError:
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return WeightError(
-        f"{file} is not {what} that can be read: {reason}", "Write the file again, or name another."
-    )
+    return WeightError(f"{file} is not {what} that can be read: {reason}", "Write the file again, or name another.")
 
 
 def _read_npy(path: Path, tensor: str | None) -> npt.NDArray[Any]:
@@ -217,14 +209,10 @@ def _npy_array(stream: BinaryIO | Any, name: str) -> npt.NDArray[Any]:
     """One array in NumPy's format, its header looked at before anything is allocated."""
     start = stream.tell()
     version = np.lib.format.read_magic(stream)
-    read_header = (
-        np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    )
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read_header(stream)
     if dtype.hasobject:
-        raise WeightError(
-            f"{name} holds Python objects (a pickle), which are never read", "Save numbers instead."
-        )
+        raise WeightError(f"{name} holds Python objects (a pickle), which are never read", "Save numbers instead.")
     _reasonable(shape, dtype.itemsize, name)
     stream.seek(start)
     return np.lib.format.read_array(stream, allow_pickle=False)
@@ -269,17 +257,13 @@ def _read_safetensors(path: Path, tensor: str | None) -> npt.NDArray[Any]:
 
 
 def _not_real(name: str, dtype: object) -> WeightError:
-    return WeightError(
-        f"{name} holds {dtype}, not real numbers", "Save it as float64, float32, float16 or bfloat16."
-    )
+    return WeightError(f"{name} holds {dtype}, not real numbers", "Save it as float64, float32, float16 or bfloat16.")
 
 
 def _reasonable(shape: Sequence[int], itemsize: int, name: str) -> None:
     """Refuse what is not a matrix, or is larger than memory, before it is read."""
     if len(shape) != 2:
-        raise WeightError(
-            f"{name} has shape {tuple(shape)}, not two dimensions", "Name a matrix: rows and columns."
-        )
+        raise WeightError(f"{name} has shape {tuple(shape)}, not two dimensions", "Name a matrix: rows and columns.")
     if 0 in shape:
         raise WeightError(f"{name} is empty: shape {tuple(shape)}", "Name a matrix with entries.")
     needed = shape[0] * shape[1] * (itemsize + 8)

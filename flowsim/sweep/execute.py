@@ -93,6 +93,8 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         numbers["estimated_error"] = (
             _estimated_error(flow, result.companions, size) if item.duration is None else kept.rounding / size
         )
+        unbounded = numbers["estimated_error"].isinf()
+        numbers["estimated_error"] = numbers["estimated_error"].masked_fill(unbounded, math.nan)
         _append(trajectory, {name: _numpy(value.movedim(0, 1)) for name, value in numbers.items()})
         end = Horizon(clock.flow_time[index], result.theory, scenario.reach)
         _append(final, _final(batch, item, kept, numbers, end))

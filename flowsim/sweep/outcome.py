@@ -42,6 +42,8 @@ class Ending:
         Exact rate of the excess loss, NaN if not known.
     reach : float
         Reached means excess ≤ reach × excess at time 0.
+    least_excess : float
+        A lower bound of the limit: what modes that are absent at the start leave behind.
     learning_rate, stability_limit : float
         For descent; NaN otherwise.
     """
@@ -52,6 +54,7 @@ class Ending:
     limit_excess: float
     rate: float
     reach: float
+    least_excess: float = 0.0
     learning_rate: float = math.nan
     stability_limit: float = math.nan
 
@@ -80,6 +83,7 @@ def decide_all(
                 float(theory["loss_limit"][seed] - theory["loss_floor"][seed]),
                 float(theory["convergence_rate"][seed]),
                 horizon.reach,
+                float(theory["loss_reachable"][seed] - theory["loss_floor"][seed]),
                 learning_rate,
                 float(theory["stability_limit"][seed]),
             ),
@@ -103,15 +107,17 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         return Outcome.REACHED, f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}", math.nan
     if end.learning_rate > end.stability_limit:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
-    if end.limit_excess > goal:
-        if last - end.limit_excess <= goal:
+    known = math.isfinite(end.limit_excess)
+    bound = end.limit_excess if known else end.least_excess
+    if bound > goal:
+        if last - bound <= goal:
             return (
                 Outcome.STATIONARY_ELSEWHERE,
-                f"the exact limit of this start has excess {end.limit_excess:.6g}",
+                f"this start cannot fall below an excess of {bound:.6g}",
                 math.nan,
             )
-        return Outcome.NOT_YET, f"still falling towards excess {end.limit_excess:.6g}, above the floor", math.nan
-    if math.isnan(end.limit_excess) and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
+        return Outcome.NOT_YET, f"still falling towards excess {bound:.6g}, above the floor", math.nan
+    if not known and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
         return Outcome.STATIONARY_ELSEWHERE, f"gradient norm {end.gradient[-1]:.3g} at excess loss {last:.6g}", math.nan
     further = _further_time(end, last, goal)
     tail = f"; about {further:.4g} more flow time" if math.isfinite(further) else ""

@@ -7,6 +7,8 @@ Rate: the excess loss falls like e^{−2νt}, ν the smallest excited eigenvalue
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -32,25 +34,58 @@ def excess_limit(problem: Canonical) -> Tensor:
     return out
 
 
+def reachable_excess(problem: Canonical) -> Tensor:
+    """Lowest canonical excess loss that any flow from this start can reach, (S,), whatever its imbalance.
+
+    A mode whose rows of B and C are both zero at the start stays zero for ever; what is left is the best rank-r
+    approximation by the other modes. Rows count as zero at the level of rounding of the factors.
+    """
+    landscape = _landscape(problem)
+    squares = landscape.sigma[: landscape.pairs].square()
+    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
+    noise = torch.finfo(rows.dtype).eps * sum(problem.B.shape[-2:]) * torch.linalg.vector_norm(rows, dim=-1)
+    absent = rows[:, : landscape.pairs] <= noise[:, None]
+    count = min(problem.rank, landscape.pairs)
+    out = squares.new_zeros(problem.B.shape[0])
+    for member in torch.nonzero(absent[:, :count].any(-1)).flatten().tolist():
+        left = torch.where(absent[member], torch.zeros_like(squares), squares)
+        best = torch.sort(left, descending=True).values[:count].sum()
+        out[member] = 0.5 * (squares[:count].sum() - best).clamp_min(0.0)
+    return out
+
+
 def kept_modes(problem: Canonical) -> list[list[int] | None]:
     """Indices of the singular modes that survive at t = ∞, per member; None where no closed form exists."""
-    landscape = _landscape(problem)
-    holds = closed_form_holds(problem)
-    omega, cos, sin = rotated_modes(landscape.sigma, imbalance_value(problem.B, problem.C))
-    kept: list[list[int] | None] = []
-    rows = problem.B.shape[-2]
-    for member, balanced in enumerate(holds):
+    sigma = _landscape(problem).sigma
+    return [
+        None if found is None else [j for j in found.pivots if j < len(sigma) and bool(sigma[j] > 0)]
+        for found in _decompositions(problem)
+    ]
+
+
+@dataclass(frozen=True)
+class _Modes:
+    """One member in the rotated rows: coefficients (2q, r), their rates (2q,), and the pivots among them."""
+
+    coefficients: Tensor
+    rates: Tensor
+    pivots: list[int]
+
+
+def _decompositions(problem: Canonical) -> list[_Modes | None]:
+    omega, cos, sin = rotated_modes(_landscape(problem).sigma, imbalance_value(problem.B, problem.C))
+    found: list[_Modes | None] = []
+    for member, balanced in enumerate(closed_form_holds(problem)):
         if not balanced:
-            kept.append(None)
+            found.append(None)
             continue
         B, C = problem.B[member], problem.C[member]
         x, y = cos[member][:, None], sin[member][:, None]
         coefficients = torch.cat([x * B + y * C, x * C - y * B])
         rates = torch.cat([omega[member], -omega[member]])
         order = torch.argsort(rates, descending=True, stable=True).tolist()
-        pivots = _independent_rows(coefficients, order, problem.rank)
-        kept.append([j for j in pivots if j < rows and bool(landscape.sigma[j] > 0)])
-    return kept
+        found.append(_Modes(coefficients, rates, _independent_rows(coefficients, order, problem.rank)))
+    return found
 
 
 def _independent_rows(rows: Tensor, order: list[int], rank: int) -> list[int]:
@@ -78,36 +113,27 @@ def _independent_rows(rows: Tensor, order: list[int], rank: int) -> list[int]:
 def convergence_rate(problem: Canonical) -> Tensor:
     """2ν in canonical time for each member, (S,); NaN where no closed form exists or the decay is algebraic.
 
-    Holds at the Eckart–Young limit; a start that ends elsewhere gets NaN.
+    Every other row of c is a combination L of the pivots; L_kj decays like e^{−(e_j − e_k)t}, and the slowest of
+    those present is ν. Pairs of equal rates only turn within a tie or a null space. Holds at the Eckart–Young
+    limit; a start that ends elsewhere gets NaN.
     """
-    landscape = _landscape(problem)
-    sigma, rank = landscape.sigma, problem.rank
-    values = imbalance_value(problem.B, problem.C)
+    sigma = _landscape(problem).sigma
+    wanted = list(range(min(problem.rank, int((sigma > 0).sum()))))
     out = sigma.new_full((problem.B.shape[0],), torch.nan)
-    present = int((sigma > 0).sum())
-    for member, kept in enumerate(kept_modes(problem)):
-        if kept is None or len(kept) < min(rank, present) or kept != list(range(len(kept))):
+    for member, (found, kept) in enumerate(zip(_decompositions(problem), kept_modes(problem), strict=True)):
+        if found is None or kept != wanted or not wanted:
             continue
-        half = values[member] / 2
-        omega = torch.hypot(sigma, half)
-        outside_b = bool(problem.B[member, present:].any())
-        outside_c = bool(problem.C[member, present:].any())
-        if rank < present:
-            beyond = sigma[rank:] < sigma[rank - 1] * (1 - torch.finfo(sigma.dtype).eps * len(sigma))
-            following = int(beyond.to(torch.int64).argmax()) + rank
-            nu = omega[rank - 1] - omega[following] if bool(beyond.any()) else omega.new_zeros(())
-        elif rank == present:
-            choices = [2 * omega[rank - 1]]
-            choices += [omega[rank - 1] - half] if outside_b else []
-            choices += [omega[rank - 1] + half] if outside_c else []
-            nu = torch.stack(choices).min()
-        elif present > 0 and bool(half != 0) and not (outside_b and outside_c):
-            nu = omega[present - 1] - half.abs()
-        elif present > 0 and bool(half != 0):
-            nu = torch.minimum(omega[present - 1] - half.abs(), 2 * half.abs())
-        else:
-            continue
-        out[member] = 2 * nu
+        c, rates, pivots = found.coefficients, found.rates, found.pivots
+        if bool((rates[pivots] == 0).any()):
+            continue  # λ = 0 and null directions among the pivots: algebraic
+        inverse = torch.linalg.pinv(c[pivots])
+        rounding = torch.finfo(c.dtype).eps * sum(c.shape)
+        gaps = rates[pivots] - rates[:, None]
+        mixed = (c @ inverse).abs() > rounding * torch.linalg.matrix_norm(c) * torch.linalg.matrix_norm(inverse)
+        mixed &= gaps > rounding * rates.abs().max()
+        mixed[pivots] = False
+        # Each kept mode also approaches its own σ, at 2ω.
+        out[member] = 2 * torch.cat([gaps[mixed], 2 * rates[kept[-1:]]]).min()
     return out
 
 

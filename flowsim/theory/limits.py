@@ -29,13 +29,14 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
     nan = problem.B.new_full((batch,), math.nan)
     if isinstance(landscape, FrobeniusLandscape):
         floor, limit = frobenius.loss_floor(problem), frobenius.excess_limit(problem)
+        reachable = frobenius.reachable_excess(problem)
         start = floor + landscape.excess(problem.B, problem.C)
         error = torch.where(start > 0, ((floor + limit) / start).clamp_min(0.0).sqrt(), nan)
         rate, sharpness = frobenius.convergence_rate(problem), frobenius.sharpness_limit(problem)
         horizon, rounding, effective = nan, nan, nan
         energy = frobenius.energy(problem).expand(batch)
     else:
-        limit = trace_squared.excess_limit(problem)
+        limit = reachable = trace_squared.excess_limit(problem)
         error, _ = trace_squared.relative_error(problem, math.inf)
         horizon, rounding = trace_squared.relative_error(problem, clock * stop)
         sharpness = trace_squared.speed(problem)
@@ -43,6 +44,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
     return {
         "loss_floor": (kappa * floor).expand(batch),
         "loss_limit": kappa * (floor + limit),
+        "loss_reachable": kappa * (floor + torch.where(limit.isnan(), reachable, limit)),
         "relative_error_limit": error,
         "relative_error_horizon": horizon,
         "relative_error_rounding": rounding,

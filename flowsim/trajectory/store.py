@@ -107,7 +107,9 @@ def load(path: Path | str) -> xr.DataTree:
             tree: xr.DataTree = opened.load()
     except Exception as error:  # h5py and xarray raise many kinds for damaged files
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResultError(f"{file}: is not a readable netCDF-4 result: {first}", "Run the scenario again.") from error
+        raise ResultError(
+            f"{file}: is not a readable netCDF-4 result: {first}", "Run the scenario again with --force."
+        ) from error
     missing = [name for name in GROUPS if name not in tree.children]
     if missing or "digest" not in tree.attrs:
         what = f"lacks the group {missing[0]!r}" if missing else "carries no digest"

@@ -107,6 +107,11 @@ BASELINE = {
 THEORY = {
     "loss_floor": Variable("lowest loss of this rank", LOSS, "c sum_{i>r} sigma_i^2 (trace-squared: 0)"),
     "loss_limit": Variable("limit of the loss from this start", LOSS, "f at t = inf, from the closed form"),
+    "loss_reachable": Variable(
+        "lowest loss that this start can reach",
+        LOSS,
+        "the limit where known; else without the modes absent at the start",
+    ),
     "relative_error_limit": Variable("limit of the relative error", "1", "relative error at t = inf"),
     "relative_error_horizon": Variable("exact relative error at the last time", "1", "closed form at t = stop"),
     "relative_error_rounding": Variable(

@@ -74,10 +74,7 @@ class Stand:
     def tree(self) -> xr.DataTree:
         ranks, seeds, times = [1, 2], [0, 1], [0.0, 1.0]
         over = ("schedule", "rank", "seed")
-        words = [
-            [[self.outcomes.get((label, r, s), "reached") for s in seeds] for r in ranks]
-            for label in self.labels
-        ]
+        words = [[[self.outcomes.get((label, r, s), "reached") for s in seeds] for r in ranks] for label in self.labels]
         coords = {"schedule": list(self.labels), "rank": ranks, "seed": seeds}
         reasons = np.full(np.shape(words), "because", dtype=object)
         ends = np.broadcast_to(np.array([2.5, 0.5])[:, None], np.shape(words)).copy()

@@ -94,9 +94,7 @@ def test_errors_become_two_lines_and_a_code(
 
 
 @pytest.mark.parametrize("position", [0, 2])
-def test_debug_shows_the_traceback_wherever_it_stands(
-    call: Call, scenario: Path, stand: Stand, position: int
-) -> None:
+def test_debug_shows_the_traceback_wherever_it_stands(call: Call, scenario: Path, stand: Stand, position: int) -> None:
     stand.error = ZeroDivisionError("by zero")
     args: list[object] = ["run", scenario]
     args.insert(position, "--debug")
@@ -156,9 +154,7 @@ def test_ensure_writable_refuses_a_folder_below_a_file(tmp_path: Path) -> None:
         ensure_writable(tmp_path / "file" / "results")
 
 
-def test_ensure_writable_refuses_a_folder_without_permission(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ensure_writable_refuses_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Permission bits do not stop the superuser, so the answer is given here.
     monkeypatch.setattr("os.access", lambda *_args: False)
     with pytest.raises(OutputError, match="no permission"):

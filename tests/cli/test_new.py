@@ -10,9 +10,7 @@ from tests.cli.conftest import Call
 
 
 @pytest.mark.parametrize("name", ["mine", "mine-2.yaml"])
-def test_what_it_writes_is_a_scenario_without_mistakes_or_warnings(
-    call: Call, tmp_path: Path, name: str
-) -> None:
+def test_what_it_writes_is_a_scenario_without_mistakes_or_warnings(call: Call, tmp_path: Path, name: str) -> None:
     result = call("new", name)
     path = Path(f"{name.removesuffix('.yaml')}.yaml")
     assert result.exit_code == 0

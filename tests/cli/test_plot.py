@@ -16,9 +16,7 @@ def test_all_figures_by_default_beside_the_data(call: Call, stand: Stand, tmp_pa
     drawn = {"folder": folder / "figures", "figures": None, "formats": ("png", "svg")}
     assert (result.exit_code, result.stderr) == (0, "")
     assert stand.calls[-1] == ("draw", drawn)
-    assert result.stdout.splitlines() == [
-        str(folder / "figures" / f"loss_vs_rank.{x}") for x in ("png", "svg")
-    ]
+    assert result.stdout.splitlines() == [str(folder / "figures" / f"loss_vs_rank.{x}") for x in ("png", "svg")]
     call("plot", folder / "tiny.nc")
     assert stand.calls[-1] == ("draw", drawn)
 

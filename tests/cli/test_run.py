@@ -16,9 +16,7 @@ def test_prints_outcomes_verdicts_and_where_the_result_is(call: Call, scenario: 
     lines = result.stdout.splitlines()
     assert lines[0] == "tiny: A tiny scenario"
     assert any(line.split() == ["flow", "4", "reached"] for line in lines)
-    assert any(
-        line.split() == ["eckart_young", "pass", "0.5", "0.25", "1e-09", "1", "pass"] for line in lines
-    )
+    assert any(line.split() == ["eckart_young", "pass", "0.5", "0.25", "1e-09", "1", "pass"] for line in lines)
     assert lines[-1] == f"result: {Path('results/tiny-01234567')}"
 
 
@@ -92,9 +90,7 @@ def test_verdicts_decide_the_exit_code(
     assert len(result.stderr.splitlines()) == 2 * strict
 
 
-def test_a_flow_that_did_not_complete_goes_before_a_failed_check(
-    call: Call, scenario: Path, stand: Stand
-) -> None:
+def test_a_flow_that_did_not_complete_goes_before_a_failed_check(call: Call, scenario: Path, stand: Stand) -> None:
     stand.outcomes = {("flow", 1, 0): "failed"}
     stand.rows = [verdict("eckart_young", "fail")]
     result = call("run", scenario)
@@ -128,9 +124,7 @@ def test_json_is_one_object_without_nan(call: Call, scenario: Path, stand: Stand
     assert [row["count"] for row in record["summary"]] == ["1 pass", "1 not_applicable"]
 
 
-def test_dry_run_computes_and_leaves_nothing(
-    call: Call, scenario: Path, stand: Stand, tmp_path: Path
-) -> None:
+def test_dry_run_computes_and_leaves_nothing(call: Call, scenario: Path, stand: Stand, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     result = call("run", scenario, "--dry-run")
     assert (result.exit_code, result.stderr) == (0, "")

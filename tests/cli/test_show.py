@@ -25,12 +25,8 @@ def test_a_scenario_as_json(call: Call, scenario: Path) -> None:
         assert row["energy"] == pytest.approx(1 - FLOORS[rank] / 7)
 
 
-@pytest.mark.parametrize(
-    ("within", "rank"), [(2.5 / 7 + 1e-9, 1), (2.5 / 7 - 1e-9, 2), (0.5 / 7 - 1e-9, 3), (0, 3)]
-)
-def test_the_smallest_rank_need_not_be_in_the_scenario(
-    call: Call, scenario: Path, within: float, rank: int
-) -> None:
+@pytest.mark.parametrize(("within", "rank"), [(2.5 / 7 + 1e-9, 1), (2.5 / 7 - 1e-9, 2), (0.5 / 7 - 1e-9, 3), (0, 3)])
+def test_the_smallest_rank_need_not_be_in_the_scenario(call: Call, scenario: Path, within: float, rank: int) -> None:
     record = json.loads(call("show", scenario, "--json", "--within", within).stdout)
     assert (record["smallest_rank_by_floor"], record["looked_at"]) == (rank, "every rank")
 
@@ -41,9 +37,7 @@ def test_a_scenario_as_text(call: Call, scenario: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[:2] == ["tiny: A tiny scenario", "frobenius: f(W) = c ||W - W*||_F^2, c = 0.5"]
     assert ["2", "14", "116.7%", "0.928571", "7", "0.5", "0.07143"] in [line.split() for line in lines]
-    assert (
-        lines[-1] == "The smallest rank with a loss floor within 0.1 of the loss at time 0 is 2 (every rank)."
-    )
+    assert lines[-1] == "The smallest rank with a loss floor within 0.1 of the loss at time 0 is 2 (every rank)."
 
 
 def test_a_result(call: Call, stand: Stand, tmp_path: Path) -> None:
@@ -57,9 +51,7 @@ def test_a_result(call: Call, stand: Stand, tmp_path: Path) -> None:
 
 
 def test_a_result_as_json(call: Call, stand: Stand, tmp_path: Path) -> None:
-    record = json.loads(
-        call("show", tmp_path, "--json", "--within", "0.01").stdout, parse_constant=pytest.fail
-    )
+    record = json.loads(call("show", tmp_path, "--json", "--within", "0.01").stdout, parse_constant=pytest.fail)
     assert (record["smallest_rank_by_floor"], record["smallest_rank_by_loss"]) == (None, None)
     assert [row["loss"] for row in record["ranks"]] == [2.5, 0.5]
     assert record["ranks"][0]["relative_error"] is None

@@ -97,9 +97,7 @@ def test_a_difference_needs_a_target(refused: Refused, read: Read) -> None:
 
 
 def test_zeros_take_the_shape_of_the_other_matrix(read: Read) -> None:
-    document = read(
-        (W0, "{kind: zeros}"), ("target: {kind: zeros}", "target: {kind: gaussian, shape: [3, 5]}")
-    )
+    document = read((W0, "{kind: zeros}"), ("target: {kind: zeros}", "target: {kind: gaussian, shape: [3, 5]}"))
     assert document.shape == (3, 5)
     assert document.scenario.pretrained.shape == (3, 5)  # type: ignore[union-attr]
 
@@ -198,6 +196,4 @@ def test_weight_files_are_looked_at(read: Read, refused: Refused, tmp_path: Path
     lines = refused((W0, "{kind: file, path: w.npy, sha256: abc}"))
     assert lines[0] == "s.yaml:3:47: pretrained.sha256: 'abc' must be 64 hexadecimal digits"
     lines = refused((W0, "{kind: file, path: w.npy, package: no-such-package-here}"))
-    assert lines[0].startswith(
-        "s.yaml:3:48: pretrained.package: the package no-such-package-here is not installed"
-    )
+    assert lines[0].startswith("s.yaml:3:48: pretrained.package: the package no-such-package-here is not installed")

@@ -66,9 +66,7 @@ def test_hostile_text_is_refused(refused: Refused, text: str, what: str) -> None
     assert all(line.isprintable() and len(line) < 1500 for line in lines)
 
 
-@pytest.mark.parametrize(
-    "raw", [b"\xff\xfen\0a\0m\0e\0", b"\x80abc", b"name: \xc3\x28", bytes(range(256)), b"\0" * 50]
-)
+@pytest.mark.parametrize("raw", [b"\xff\xfen\0a\0m\0e\0", b"\x80abc", b"name: \xc3\x28", bytes(range(256)), b"\0" * 50])
 def test_bytes_that_are_no_text(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "x.yaml"
     path.write_bytes(raw)

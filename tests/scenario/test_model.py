@@ -82,9 +82,9 @@ def test_labels_are_those_of_the_contract() -> None:
     assert DescentSchedule(kind="descent", learning_rates=(0.05,)).labels() == [
         ("descent/simultaneous/learning_rate=0.05", "simultaneous", 0.05)
     ]
-    assert DescentSchedule(
-        kind="descent", update="b_first", learning_rates=(0.05,), inner_steps=8
-    ).labels() == [("descent/b_first/learning_rate=0.05/inner_steps=8", "b_first", 0.05)]
+    assert DescentSchedule(kind="descent", update="b_first", learning_rates=(0.05,), inner_steps=8).labels() == [
+        ("descent/b_first/learning_rate=0.05/inner_steps=8", "b_first", 0.05)
+    ]
 
 
 def test_an_integer_is_a_number_and_true_is_not() -> None:

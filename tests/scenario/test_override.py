@@ -43,9 +43,7 @@ def test_a_setting_may_repair_the_file(read: Read) -> None:
 
 
 def test_null_takes_something_away(read: Read) -> None:
-    document = read(
-        ("shape: [6, 4]", "shape: [4, 4]"), overrides=("objective.kind=trace_squared", "target=null")
-    )
+    document = read(("shape: [6, 4]", "shape: [4, 4]"), overrides=("objective.kind=trace_squared", "target=null"))
     assert document.scenario.target is None
 
 

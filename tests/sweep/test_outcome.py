@@ -45,7 +45,7 @@ CASES = [
     (
         "stationary_elsewhere",
         ending(falling(3.0, to=1.0), limit_excess=1.0),
-        "the exact limit of this start has excess 1",
+        "this start cannot fall below an excess of 1",
     ),
     (
         "stationary_elsewhere",
@@ -101,6 +101,7 @@ def test_members_of_a_batch_are_decided_one_by_one() -> None:
     excess = torch.tensor(np.stack([falling(2.0), falling(0.5), falling(3.0, to=1.0)], axis=1))
     theory = {
         "loss_floor": np.full(3, 0.25), "loss_limit": np.array([0.25, 0.25, 1.25]),
+        "loss_reachable": np.array([0.25, 0.25, 1.25]),
         "convergence_rate": np.array([2.0, 0.5, NAN]), "stability_limit": np.full(3, NAN),
     }  # fmt: skip
     numbers = {"excess_loss": excess, "gradient_norm": excess.sqrt()}

@@ -47,9 +47,7 @@ def test_rounding_of_the_largest_is_no_singular_value() -> None:
 
 
 def test_ranks_beyond_the_smaller_dimension_reach_zero() -> None:
-    choice = choose(
-        problem("kind: frobenius", "kind: values, values: [[2, 0], [0, 1]]", "ranks: [1, 5]"), 0.0
-    )
+    choice = choose(problem("kind: frobenius", "kind: values, values: [[2, 0], [0, 1]]", "ranks: [1, 5]"), 0.0)
     assert [row.loss_floor for row in choice.rows] == [0.5, 0.0]
     assert [row.energy for row in choice.rows] == pytest.approx([0.8, 1.0])
     assert choice.smallest == 2

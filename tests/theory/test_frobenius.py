@@ -191,7 +191,6 @@ def test_the_excess_falls_at_the_predicted_rate(n: int, m: int, r: int, value: f
     assert observed_rate(delta, A, B, rate) == pytest.approx(rate, rel=0.02)
 
 
-@pytest.mark.xfail(strict=True, reason="convergence_rate assumes null directions that a full side does not have")
 @pytest.mark.parametrize(("n", "m", "r", "value", "rank", "zero"), FULL_SIDES)
 def test_the_rate_knows_where_no_null_direction_is_left(
     n: int, m: int, r: int, value: float, rank: int, zero: str
@@ -201,7 +200,6 @@ def test_the_rate_knows_where_no_null_direction_is_left(
     assert observed_rate(delta, A, B, rate) == pytest.approx(rate, rel=0.02)
 
 
-@pytest.mark.xfail(strict=True, reason="convergence_rate does not look which modes a start excites")
 @pytest.mark.parametrize("value", [0.0, -0.5])
 def test_the_rate_is_that_of_the_smallest_excited_mode(value: float) -> None:
     """An aligned start never excites mode r + 1: the slowest deviation is that of its own modes, 2·2ω_r."""
