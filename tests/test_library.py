@@ -106,7 +106,7 @@ def test_low_rank_difference_is_solved_as_well(n: int, m: int) -> None:
 def test_exact_takes_what_is_balanced_and_refuses_the_rest() -> None:
     loss = frobenius(5, 3)
     found = some_starts(loss, 2)
-    balanced = {name: one for name, one in found.items() if name.startswith(("balanced", "orthogonal"))}
+    balanced = {name: one for name, one in found.items() if name.startswith(("balanced", "orthogonal", "spectral"))}
     objective = objective_of(loss)
     auto = simulate(objective, Adapter(*ref.stack(found), loss.s), TIMES)
     expected = ["exact" if name in balanced else "adaptive" for name in found]

@@ -12,24 +12,40 @@ from flowsim.dynamics.landscape import FrobeniusLandscape, TraceLandscape
 from flowsim.errors import HypothesisError, InputError
 from flowsim.integrators import engine
 from flowsim.integrators.base import Solution, rounding_bound, scatter
-from flowsim.integrators.exact import balanced, trace_squared
+from flowsim.integrators.exact import balanced, mode_aligned, trace_squared
 
 ADAPTIVE_STEPPER = "dopri5"
 METHODS = ("auto", "exact", "adaptive", *engine.METHODS)
 
-NOT_BALANCED = "BᵀB − AAᵀ is not a multiple of the identity (no closed form is known for unbalanced factors)"
-EXACT_HINT = "Use solver auto, rank 1, or an init with BᵀB − AAᵀ = λI (orthogonal; spectral with b = ±scale)."
+NOT_BALANCED = (
+    "BᵀB − AAᵀ is not a multiple of the identity, and the factors are not aligned with the singular modes "
+    "(no closed form is known)"
+)
+EXACT_HINT = "Use solver auto, rank 1, or an init that has a closed form (orthogonal, or spectral of the difference)."
 
 
 def closed_form_holds(problem: Canonical) -> list[bool]:
     """Say for each member of the batch whether a closed form of the flow exists.
 
-    Trace-squared: always. Frobenius: rank 1 always, otherwise where BᵀB − AAᵀ = λI to rounding.
+    Trace-squared: always. Frobenius: rank 1 always, otherwise where BᵀB − AAᵀ = λI to rounding, or where each
+    singular mode of Δ has its own direction of the factor space (mode-aligned), with any imbalance.
     """
-    if isinstance(problem.landscape, TraceLandscape) or problem.rank == 1:
-        return [True] * problem.B.shape[0]
-    _, holds = balance(problem.B, problem.C)
-    return [bool(one) for one in holds.tolist()]
+    return [family is not None for family in closed_forms(problem)]
+
+
+def closed_forms(problem: Canonical) -> list[str | None]:
+    """Name of the closed form that holds for each member: riccati, balanced, mode_aligned, or None."""
+    batch = problem.B.shape[0]
+    if isinstance(problem.landscape, TraceLandscape):
+        return ["riccati"] * batch
+    _, aligned = mode_aligned.directions(problem.B, problem.C)
+    _, even = balance(problem.B, problem.C)
+    even = even | (problem.rank == 1)
+    # Aligned first: no sub-steps, and its states are the flow's own.
+    return [
+        "mode_aligned" if one else "balanced" if other else None
+        for one, other in zip(aligned.tolist(), even.tolist(), strict=True)
+    ]
 
 
 def solve_flow(
@@ -55,24 +71,28 @@ def solve_flow(
     if method not in METHODS:
         raise InputError(f"solver: unknown method {method!r}", f"Choose one of {', '.join(METHODS)}.")
     batch = problem.B.shape[0]
-    exact = closed_form_holds(problem) if method in ("auto", "exact") else [False] * batch
-    if method == "exact" and not all(exact):
+    forms = closed_forms(problem) if method in ("auto", "exact") else [None] * batch
+    if method == "exact" and None in forms:
         raise HypothesisError(f"solver exact: rank {problem.rank}: {NOT_BALANCED}", EXACT_HINT)
     parts = []
-    for wanted in (True, False):
-        members = [i for i in range(batch) if exact[i] is wanted]
-        if members:
-            part = problem.member(torch.tensor(members, device=problem.B.device))
-            solved = _exact(part, times, factors) if wanted else _integrated(part, times, method, rtol, atol, max_steps)
-            parts.append((members, solved))
+    for form in dict.fromkeys(forms):
+        members = [i for i in range(batch) if forms[i] == form]
+        part = problem.member(torch.tensor(members, device=problem.B.device))
+        if form is None:
+            parts.append((members, _integrated(part, times, method, rtol, atol, max_steps)))
+        else:
+            parts.append((members, _exact(part, times, factors)))
     return scatter(parts, batch)
 
 
 def _exact(problem: Canonical, times: Tensor, factors: bool) -> Solution:
+    """Solve a batch all of whose members have the same closed form."""
     clock = problem.clock * times.to(problem.B.dtype)
     if isinstance(problem.landscape, TraceLandscape):
         return trace_squared.solve(problem.landscape, problem.B, problem.C, clock)
     assert isinstance(problem.landscape, FrobeniusLandscape)
+    if closed_forms(problem)[0] == "mode_aligned":
+        return mode_aligned.solve(problem.landscape, problem.B, problem.C, clock)
     return balanced.solve(problem.landscape, problem.B, problem.C, clock, factors=factors)
 
 

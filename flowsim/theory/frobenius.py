@@ -14,7 +14,8 @@ from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
-from flowsim.integrators.exact.balanced import imbalance_value, rotated_modes
+from flowsim.integrators.exact.balanced import rotated_modes
+from flowsim.integrators.exact.mode_aligned import row_imbalance
 from flowsim.integrators.solve import closed_form_holds
 
 
@@ -73,7 +74,7 @@ class _Modes:
 
 
 def _decompositions(problem: Canonical) -> list[_Modes | None]:
-    omega, cos, sin = rotated_modes(_landscape(problem).sigma, imbalance_value(problem.B, problem.C))
+    omega, cos, sin = rotated_modes(_landscape(problem).sigma, row_imbalance(problem.B, problem.C))
     found: list[_Modes | None] = []
     for member, balanced in enumerate(closed_form_holds(problem)):
         if not balanced:
@@ -138,10 +139,16 @@ def convergence_rate(problem: Canonical) -> Tensor:
 
 
 def sharpness_limit(problem: Canonical) -> Tensor:
-    """λ_max of the canonical Hessian at the Eckart–Young limit, √(4σ1² + λ²), (S,); NaN where not known."""
-    landscape = _landscape(problem)
-    values = imbalance_value(problem.B, problem.C)
-    out = torch.hypot(2 * landscape.sigma[0], values)
+    """λ_max = ‖A‖₂² + ‖B‖₂² of the canonical Hessian at the Eckart–Young limit, (S,); NaN where not known.
+
+    At the limit AAᵀ and BᵀB have the eigenvalues ω_i ∓ λ_i/2 of the modes that are there; for one common λ this is
+    √(4σ1² + λ²).
+    """
+    half = row_imbalance(problem.B, problem.C) / 2
+    omega = torch.hypot(_landscape(problem).sigma.expand_as(half), half)
+    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
+    there = rows > 0
+    out = torch.where(there, omega - half, 0.0).amax(-1) + torch.where(there, omega + half, 0.0).amax(-1)
     known = torch.tensor(closed_form_holds(problem), device=out.device)
     reached = excess_limit(problem) == 0
     return torch.where(known & reached, out, torch.full_like(out, torch.nan))

@@ -27,8 +27,8 @@ def problem(r: int, n: int = 5, m: int = 4) -> tuple[dict[str, ref.Factors], Can
 
 def test_closed_forms_hold_where_the_hypothesis_does() -> None:
     found, batch = problem(3)
-    balanced = [name.startswith(("balanced", "orthogonal")) for name in found]
-    assert closed_form_holds(batch) == balanced
+    closed = [name.startswith(("balanced", "orthogonal", "spectral")) for name in found]
+    assert closed_form_holds(batch) == closed
     assert all(closed_form_holds(problem(1)[1]))
     trace = canonical(TraceSquared(np.eye(4)), Adapter(np.ones((3, 4)), np.eye(4)[:, :3]))
     assert closed_form_holds(trace) == [True]
@@ -43,7 +43,8 @@ def test_every_method_solves_and_names_itself(method: str) -> None:
     name = {"auto": "exact"}.get(method, method)
     assert solution.method == [name] * len(found)
     stepper = {"exact": "balanced", "adaptive": "dopri5"}.get(name, name)
-    assert solution.stepper == [stepper] * len(found)
+    aligned = "mode_aligned" if name == "exact" else stepper
+    assert solution.stepper == [aligned if one == "spectral" else stepper for one in found]
     assert (solution.evaluations[0] == 0) == (name == "exact")
     assert torch.isfinite(solution.B).all() and solution.rounding.shape == (3, len(found))
     exact = solve_flow(batch, TIMES, method="exact")

@@ -40,7 +40,7 @@ def test_the_floor_is_eckart_and_young_s() -> None:
     tail = loss.c * np.sum(np.linalg.svd(loss.target - loss.W0, compute_uv=False)[2:] ** 2)
     np.testing.assert_allclose(theory["loss_floor"], tail, rtol=1e-12)
     for i, name in enumerate(found):
-        if name.startswith(("balanced", "orthogonal")):
+        if name.startswith(("balanced", "orthogonal", "spectral")):
             assert float(theory["loss_limit"][i]) == pytest.approx(tail, rel=1e-12)
         else:
             assert math.isnan(float(theory["loss_limit"][i]))

@@ -27,19 +27,20 @@ ROTATION_STEP = 1.0 / 32  # ω·h of one sixth-order Magnus step: error of A and
 
 
 def rotated_modes(sigma: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """ω, cos θ, sin θ of each row, (S, q), for singular values (q,) and λ (S,).
+    """ω, cos θ, sin θ of each row, (S, q), for singular values (q,) and λ: one for each member (S,) or row (S, q).
 
     No difference of nearly equal numbers is formed; for λ = 0 both are √½ exactly, so that an anti-aligned start
     keeps its exact zeros. Rows with σ = 0 are never mixed.
     """
-    half = value[:, None].abs() / 2
+    value = value if value.ndim == 2 else value[:, None]
+    half = value.abs() / 2
     omega = torch.hypot(sigma.expand(len(value), -1), half.expand(-1, len(sigma)))
     safe = torch.where(omega > 0, omega, torch.ones_like(omega))
     big = (0.5 * (1 + half / safe)).sqrt()
     small = torch.where(half == 0, big, sigma / (2 * safe * big))
     big = torch.where(sigma > 0, big, torch.ones_like(big))
     small = torch.where(sigma > 0, small, torch.zeros_like(small))
-    positive = value[:, None] >= 0
+    positive = value >= 0
     return omega, torch.where(positive, big, small), torch.where(positive, small, big)
 
 
