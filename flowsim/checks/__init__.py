@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsim.checks import flow_checks, law_checks, limit_checks, solver_checks, step_checks
+from flowsim.checks import flow_checks, law_checks, limit_checks, rate_checks, solver_checks, step_checks
 from flowsim.checks.base import SEVERITY, Finding, Verdict, rank_of
 from flowsim.checks.view import View
 from flowsim.trajectory.store import load
@@ -92,6 +92,18 @@ CHECKS: dict[str, Check] = {
         "largest rise of the loss between two times",
         flow_checks.monotone_loss,
     ),
+    "convergence_rate": Check(
+        "the excess loss falls at the rate of the smallest excited eigenvalue of the Hessian",
+        "linearisation at the limit; closed forms of the references of closed_form",
+        "rate of the excess loss, late",
+        rate_checks.convergence_rate,
+    ),
+    "stability": Check(
+        "descent stays at the minimum where its multipliers allow it, and leaves it where they do not",
+        "linearised round of descent; Cohen et al. 2021, arXiv 2103.00065 (edge of stability)",
+        "fall of the excess loss per round, as a multiplier",
+        rate_checks.stability,
+    ),
     "accuracy": Check(
         "the solver's error falls with rtol, and its estimate bounds it",
         "Hairer, Norsett & Wanner 1993, II.4",
@@ -134,7 +146,7 @@ def _chosen(view: View) -> list[str]:
         return list(asked)
     names = [name for name, one in CHECKS.items() if one.objective in (None, view.objective)]
     if not any(row["kind"] == "descent" for row in view.schedules):
-        names.remove("descent_follows_flow")
+        names = [name for name in names if name not in ("descent_follows_flow", "stability")]
     if all(row["update"] == "simultaneous" for row in view.schedules):
         names.remove("equivalence")
     return names

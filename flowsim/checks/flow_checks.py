@@ -15,7 +15,6 @@ def conservation(view: View) -> list[Finding]:
     form conserves Q by construction, so its integrated companion is judged in its place.
     """
     findings = []
-    scale = _scales(view)
     for rank in range(len(view.ranks)):
         numeric = view.companion_seeds("loose_10", rank)
         for seed in numeric:
@@ -25,7 +24,7 @@ def conservation(view: View) -> list[Finding]:
             numbers = {n: view.trajectory(n, FLOW, rank)[seed] for n in _NAMES}
             spread = largest(view.companion("loose_10", "factor_distance", rank)[seed])
             steps = float(view.final("steps", FLOW, rank)[seed])
-            findings += _conserved(view, view.subject(FLOW, rank, seed), numbers, spread, steps, scale[rank])
+            findings += _conserved(view, view.subject(FLOW, rank, seed), numbers, spread, steps, view.scale(rank))
         for seed in view.companion_seeds("integrated", rank):
             if why := view.incomplete(rank, seed, "integrated", "integrated_10"):
                 findings.append(unresolved(view.subject("integrated", rank, seed), why))
@@ -33,20 +32,13 @@ def conservation(view: View) -> list[Finding]:
             numbers = {n: view.companion("integrated", n, rank)[seed] for n in _NAMES}
             spread = largest(view.companion("integrated_10", "factor_distance", rank)[seed])
             steps = float(np.count_nonzero(np.isfinite(numbers["factor_norm"])))
-            findings += _conserved(view, view.subject("integrated", rank, seed), numbers, spread, steps, scale[rank])
+            findings += _conserved(
+                view, view.subject("integrated", rank, seed), numbers, spread, steps, view.scale(rank)
+            )
     return findings
 
 
 _NAMES = ("imbalance_drift", "gram_sum_norm", "product_norm", "factor_norm")
-
-
-def _scales(view: View) -> list[float]:
-    """The adapter scale s of each rank, from the resolved scenario."""
-    scaling = view.scenario["adapter"]["scaling"]
-    if scaling["kind"] == "constant":
-        return [float(scaling["value"])] * len(view.ranks)
-    power = 1.0 if scaling["kind"] == "lora" else 0.5
-    return [float(scaling["alpha"]) / rank**power for rank in view.ranks]
 
 
 def _conserved(

@@ -82,6 +82,12 @@ def _judge(view: View, family: list[Row], names: Names) -> Iterable[Finding]:
         yield worst([_judge_one(view, family, names, rank, seed) for seed in range(len(view.seeds))])
 
 
+def _bounded(view: View, schedule: int, rank: int, seed: int) -> bool:
+    """Whether the iterates stay bounded: descent within the stability limit that did not diverge."""
+    outcome = str(view.final("outcome", schedule, rank)[seed])
+    return outcome != "diverged" and not bool(view.unstable(schedule, rank)[seed])
+
+
 @dataclass(frozen=True)
 class Point:
     """One step size: the sizes over time (largest) of its gap, residual and drift, and the residual's noise."""
@@ -101,11 +107,7 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
         return _open(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
-    limit = float(view.theory("stability_limit", rank)[seed])
-    usable = [
-        row for row in family
-        if not row["learning_rate"] > limit and str(view.final("outcome", row["place"], rank)[seed]) != "diverged"
-    ]  # fmt: skip
+    usable = [row for row in family if _bounded(view, row["place"], rank, seed)]
     if not usable:
         return not_applicable(subject, "every step is above the stability limit or diverged (iterates not bounded)")
     shared = _shared(view, usable, names, rank, seed)

@@ -61,6 +61,16 @@ class View:
         """Schedule labels in the order of storage."""
         return [str(s) for s in self._values("trajectory", "schedule")]
 
+    @property
+    def times(self) -> np.ndarray:
+        """Nominal times, (time,)."""
+        return self._values("trajectory", "time")
+
+    @property
+    def rounds(self) -> np.ndarray:
+        """Recorded rounds, (schedule, time)."""
+        return self._values("trajectory", "step")
+
     @cached_property
     def schedules(self) -> list[dict[str, Any]]:
         """kind, update, window, learning_rate, inner_steps and duration of each schedule."""
@@ -108,6 +118,13 @@ class View:
                 return f"the companion solve {label} did not complete"
         return ""
 
+    def scale(self, rank: int) -> float:
+        """The adapter scale s of a rank, by its place."""
+        scaling = self.scenario["adapter"]["scaling"]
+        if scaling["kind"] == "constant":
+            return float(scaling["value"])
+        return float(scaling["alpha"]) / float(self.ranks[rank]) ** (1.0 if scaling["kind"] == "lora" else 0.5)
+
     def size(self, rank: int) -> np.ndarray:
         """max_t ‖s·BA_flow‖_F, (seed,): the unit of all distances."""
         norms = self.trajectory("product_norm", FLOW, rank)
@@ -135,6 +152,12 @@ class View:
         delta = np.where(size > 0, error * size, 0.0)
         bound = 2 * self.coefficient * (self.rows if self.objective == "trace_squared" else 1)
         return np.sqrt(2 * bound * np.maximum(loss, 0.0)) * delta + bound * delta**2 / 2
+
+    def unstable(self, schedule: int, rank: int) -> np.ndarray:
+        """Where descent cannot stay at the flow's minimum, (seed,): its multiplier, or its rate, is above the limit."""
+        multiplier = self.final("multiplier", schedule, rank)
+        above = self.schedules[schedule]["learning_rate"] > self.theory("stability_limit", rank)
+        return np.where(np.isfinite(multiplier), multiplier > 1, above)
 
     def subject(self, schedule: int | str, rank: int, seed: int | None = None) -> str:
         """`label/rank=r/seed=s`."""

@@ -103,6 +103,8 @@ CheckName = Literal[
     "closed_form",
     "conservation",
     "monotone_loss",
+    "convergence_rate",
+    "stability",
     "accuracy",
 ]
 CHECKS: tuple[str, ...] = CheckName.__args__  # type: ignore[attr-defined]

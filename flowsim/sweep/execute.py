@@ -26,6 +26,7 @@ from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem
 from flowsim.sweep.starts import Starts
 from flowsim.theory.limits import end_state_rates, theory_of
+from flowsim.theory.stability import round_multiplier
 from flowsim.trajectory.measure import alignment, measure, spectrum
 
 Advance = Callable[[str], None]
@@ -86,6 +87,7 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
     final: dict[str, list[list[object]]] = {}
     factors: dict[str, list[np.ndarray]] = {}
     runner = Runner(batch, clock)
+    settled = torch.zeros_like(size, dtype=torch.bool)
     for index, item in enumerate(clock.items):
         kept = flow if item.duration is None else runner.of(item)
         here = reference.at(torch.as_tensor(clock.places[index], device=device))
@@ -97,7 +99,10 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         numbers["estimated_error"] = numbers["estimated_error"].masked_fill(unbounded, math.nan)
         _append(trajectory, {name: _numpy(value.movedim(0, 1)) for name, value in numbers.items()})
         end = Horizon(clock.flow_time[index], result.theory, scenario.reach)
-        _append(final, _final(batch, item, kept, numbers, end))
+        last = _final(batch, item, kept, numbers, end, _multiplier(batch, item, flow, settled))
+        if item.duration is None:
+            settled = torch.tensor([word == Outcome.REACHED for word in last["outcome"]], device=device)
+        _append(final, last)
         if save != "none":
             _append(factors, _factors(batch, kept, save))
         advance(item.label)
@@ -154,11 +159,26 @@ def _trajectory(batch: Canonical, kept: Solution, modes: int) -> dict[str, Tenso
     return numbers
 
 
+def _multiplier(batch: Canonical, item: ScheduleItem, end: Solution, settled: Tensor) -> Tensor:
+    """Multiplier of one round of descent at the end of a solution, (S,); NaN where that is no minimum, or k > 1."""
+    blank = torch.full_like(settled, math.nan, dtype=end.B.dtype)
+    if item.kind != "descent" or item.inner_steps != 1 or not bool(settled.any()):
+        return blank
+    mask = settled[:, None, None]
+    B, C = (torch.where(mask, X[-1], torch.zeros_like(X[-1])) for X in (end.B, end.C))
+    return torch.where(settled, round_multiplier(batch, B, C, item.update, batch.clock * item.learning_rate), blank)
+
+
 def _final(
-    batch: Canonical, item: ScheduleItem, kept: Solution, numbers: dict[str, Tensor], end: Horizon
+    batch: Canonical,
+    item: ScheduleItem,
+    kept: Solution,
+    numbers: dict[str, Tensor],
+    end: Horizon,
+    multiplier: Tensor,
 ) -> dict[str, list[object]]:
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
-    decided = decide_all(numbers, kept.status, end, item.learning_rate)
+    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier))
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)
     blank = torch.full_like(numbers["loss"][-1], math.nan)
     rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])
@@ -168,6 +188,8 @@ def _final(
         "further_time": [further for _, _, further in decided],
         "local_rate": list(_numpy(torch.where(reached, rate, blank))),
         "sharpness": list(_numpy(torch.where(reached, sharpness, blank))),
+        "multiplier": list(_numpy(multiplier)),
+        "end_multiplier": list(_numpy(_multiplier(batch, item, kept, reached))),
         "method": list(kept.method),
         "stepper": list(kept.stepper),
         "steps": list(kept.steps),

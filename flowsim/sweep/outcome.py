@@ -45,7 +45,10 @@ class Ending:
     least_excess : float
         A lower bound of the limit: what modes that are absent at the start leave behind.
     learning_rate, stability_limit : float
-        For descent; NaN otherwise.
+        For simultaneous descent; NaN otherwise.
+    multiplier : float
+        Predicted growth per round of a deviation from the flow's minimum; NaN if not known. Above 1 the minimum is
+        unstable at this learning rate.
     """
 
     excess: np.ndarray
@@ -57,6 +60,14 @@ class Ending:
     least_excess: float = 0.0
     learning_rate: float = math.nan
     stability_limit: float = math.nan
+    multiplier: float = math.nan
+
+    @property
+    def unstable(self) -> bool:
+        """Whether descent cannot stay at the flow's minimum."""
+        if math.isfinite(self.multiplier):
+            return self.multiplier > 1
+        return self.learning_rate > self.stability_limit
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,11 @@ class Horizon:
 
 
 def decide_all(
-    numbers: dict[str, Tensor], status: list[Status], horizon: Horizon, learning_rate: float = math.nan
+    numbers: dict[str, Tensor],
+    status: list[Status],
+    horizon: Horizon,
+    learning_rate: float = math.nan,
+    multiplier: np.ndarray | None = None,
 ) -> list[tuple[Outcome, str, float]]:
     """`decide` for every member of a batch, from its excess loss and gradient norm (T, S)."""
     theory = horizon.theory
@@ -86,6 +101,7 @@ def decide_all(
                 float(theory["loss_reachable"][seed] - theory["loss_floor"][seed]),
                 learning_rate,
                 float(theory["stability_limit"][seed]),
+                math.nan if multiplier is None else float(multiplier[seed]),
             ),
             one,
         )
@@ -105,7 +121,7 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
     goal = end.reach * first
     if last <= goal:
         return Outcome.REACHED, f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}", math.nan
-    if end.learning_rate > end.stability_limit:
+    if end.unstable:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
     known = math.isfinite(end.limit_excess)
     bound = end.limit_excess if known else end.least_excess
@@ -137,6 +153,8 @@ def _further_time(end: Ending, last: float, goal: float) -> float:
 
 
 def _beyond(end: Ending) -> str:
-    if end.learning_rate > end.stability_limit:
+    if math.isfinite(end.multiplier) and end.unstable:
+        return f"; the minimum is unstable at this learning rate: deviations grow {end.multiplier:.6g}-fold a round"
+    if end.unstable:
         return f"; learning rate {end.learning_rate:g} is above the stability limit {end.stability_limit:.6g}"
     return ""

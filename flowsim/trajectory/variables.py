@@ -133,6 +133,14 @@ FINAL_NUMBERS = {
         "local rate of the excess loss at the end", "1/time", "2 nu, nu the smallest excited Hessian eigenvalue"
     ),
     "sharpness": Variable("sharpness at the end", "1/time", "largest Hessian eigenvalue, s kappa (|A|_2^2 + |B|_2^2)"),
+    "multiplier": Variable(
+        "predicted growth of a deviation per round of descent",
+        "1",
+        "largest multiplier of the linearised round at the flow's minimum, gauge removed; NaN for k > 1",
+    ),
+    "end_multiplier": Variable(
+        "growth of a deviation per round at the descent's own minimum", "1", "as multiplier, at the end of the descent"
+    ),
     "further_time": Variable("further flow time until reached", "time", "ln(excess/(reach excess0)) / rate"),
 }
 

@@ -30,7 +30,8 @@ def test_there_is_one_check_for_each_name_of_a_scenario() -> None:
 def test_everything_that_applies_passes(frobenius_run: Any, trace_run: Any, judge: Any) -> None:
     for run in (frobenius_run, trace_run):
         rows = judge(run.tree)
-        bad = [row for row in rows if row["verdict"] != "pass" and "no closed form" not in str(row["reason"])]
+        excused = ("no closed form", "too few times above the noise")
+        bad = [row for row in rows if row["verdict"] != "pass" and not str(row["reason"]).startswith(excused)]
         assert not bad
         assert all(
             np.isfinite([r["observed"], r["expected"], r["tolerance"]]).all() for r in rows if r["verdict"] == "pass"
@@ -44,7 +45,7 @@ def test_auto_takes_the_checks_that_speak_of_the_scenario(frobenius_run: Any, tr
     own = {"zero_loss", "relative_error_law", "inverse_sqrt_rank"}
     assert names(frobenius_run.tree) == set(CHECKS) - own
     assert names(trace_run.tree) == set(CHECKS) - {"eckart_young"}
-    assert names(solve(FLOW_ALONE).tree) == set(CHECKS) - own - {"equivalence", "descent_follows_flow"}
+    assert names(solve(FLOW_ALONE).tree) == set(CHECKS) - own - {"equivalence", "descent_follows_flow", "stability"}
 
 
 def test_a_list_is_obeyed_and_what_it_cannot_judge_is_named(solve: Any) -> None:

@@ -254,7 +254,7 @@ def test_diverged_descent_keeps_its_finite_values(solve: Any) -> None:
         # A bound on an error may be infinite: that is what it then says.
         assert name == "estimated_error" or not np.isinf(values.values.astype(float)).any(), name
     reasons = tree["final"]["reason"].values[1, 0]
-    assert all("loss not finite after t = " in r and "above the stability limit" in r for r in reasons)
+    assert all("loss not finite after t = " in r and "unstable at this learning rate" in r for r in reasons)
 
 
 def test_float32_is_computed_in_float32(solve: Any) -> None:
