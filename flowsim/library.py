@@ -19,7 +19,7 @@ from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 from flowsim.sweep.outcome import Horizon, decide_all
-from flowsim.theory.limits import theory_of
+from flowsim.theory.limits import missing_modes, theory_of
 from flowsim.trajectory.measure import measure
 from flowsim.trajectory.provenance import choose_device
 from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
@@ -158,6 +158,7 @@ def _dataset(
     measured = measure(batch, solution.B, solution.C, solution.excess)
     numbers = {name: _numpy(value) for name, value in measured.items()}
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
+    theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
     endings = decide_all(measured, solution.status, Horizon(flow_times, theory, reach), learning_rate)
     words = {
         "outcome": [str(outcome) for outcome, _, _ in endings],

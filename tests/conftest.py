@@ -128,10 +128,10 @@ def sha256() -> Callable[[Path], str]:
 
 
 @pytest.fixture
-def no_solving(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every way to solve a flow, to descend or to take windows raises."""
+def no_solving(monkeypatch: pytest.MonkeyPatch, frobenius_run: Any, trace_run: Any) -> None:
+    """Every way to solve a flow, to descend or to take windows raises, once the shared runs are made."""
     from flowsim.integrators import engine, solve, stepped
-    from flowsim.integrators.exact import balanced, trace_squared
+    from flowsim.integrators.exact import balanced, mode_aligned, trace_squared
     from flowsim.sweep import companions, execute
 
     def refuse(*_: object, **__: object) -> None:
@@ -139,6 +139,6 @@ def no_solving(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, name in (
         (solve, "solve_flow"), (execute, "solve_flow"), (companions, "solve_flow"), (engine, "integrate"),
-        (balanced, "solve"), (trace_squared, "solve"), (stepped, "iterate"),
+        (balanced, "solve"), (mode_aligned, "solve"), (trace_squared, "solve"), (stepped, "iterate"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)

@@ -60,7 +60,8 @@ def _error_of_square(view: View, rank: int, seed: int, exact: float, error: floa
     """Error of e² from an error of BA, and from rounding of the two forms being compared."""
     start = float(view.trajectory("loss", FLOW, rank)[seed, 0])
     trace = math.sqrt(start / view.coefficient)
-    moved = math.sqrt(view.rows) * error * float(view.size(rank)[seed]) / trace
+    size = float(view.size(rank)[seed])
+    moved = math.sqrt(view.rows) * error * size / trace if size > 0 else 0.0
     rounding = float(view.theory("relative_error_rounding", rank)[seed]) + 64 * view.epsilon * (2 + exact**2)
     return 2 * exact * moved + moved**2 + rounding
 

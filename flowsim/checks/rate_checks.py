@@ -56,6 +56,10 @@ def _rate(view: View, rank: int, seed: int) -> Finding:
         why = "the run is not at a minimum" if outcome != "reached" else "the decay is not exponential"
         return not_applicable(subject, f"no rate is predicted: {why}")
     found = _measured(view.times, view.trajectory("excess_loss", FLOW, rank)[seed], _noise(view, FLOW, rank, seed))
+    settled = math.isfinite(found.rate) and found.error <= SHARE * expected
+    if outcome == "not_yet" and not (settled and abs(found.rate - expected) <= found.error):
+        why = f"the run is not in its last phase: {view.final('reason', FLOW, rank)[seed]}"
+        return Finding(subject, found.rate, expected, found.error, Verdict.NOT_REACHED, why)
     if not math.isfinite(found.rate):
         return Finding(subject, math.nan, expected, math.nan, Verdict.UNRESOLVED, "too few times above the noise")
     if found.error > SHARE * expected:
@@ -74,7 +78,12 @@ def _noise(view: View, schedule: int, rank: int, seed: int) -> float:
 
 
 def _measured(times: np.ndarray, excess: np.ndarray, noise: float) -> Slope:
-    """Slope of ln(excess) at the end of what is above the noise."""
+    """Slope of ln(excess) at the end of what is above the noise.
+
+    An excess that rises has met its own rounding (at a tie σ_r = σ_{r+1} already near ε): its least value is noise.
+    """
+    if bool((np.diff(excess) > 0).any()):
+        noise = max(noise, float(np.nanmin(np.where(excess > 0, excess, math.inf))))
     good = np.flatnonzero(~(excess > ABOVE_NOISE * noise) | ~(excess > 0) | ~np.isfinite(excess))
     last = int(good[0]) if len(good) else len(excess)
     if last < POINTS:

@@ -14,6 +14,7 @@ from flowsim.trajectory.variables import (
     FINAL_NUMBERS,
     FINAL_WORDS,
     THEORY,
+    THEORY_WORDS,
     TRAJECTORY,
     Variable,
 )
@@ -137,7 +138,7 @@ def _theory(results: list[RankResult], coords: dict) -> xr.Dataset:  # type: ign
         name: _variable(("rank",), stacked[name][:, 0], variable)
         if name in per_rank
         else _variable(("rank", "seed"), stacked[name], variable)
-        for name, variable in THEORY.items()
+        for name, variable in (THEORY | THEORY_WORDS).items()
     }
     return xr.Dataset(data, _only(coords, "rank", "seed"))
 

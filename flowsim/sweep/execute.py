@@ -25,7 +25,7 @@ from flowsim.sweep.outcome import Horizon, Outcome, decide_all
 from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem
 from flowsim.sweep.starts import Starts
-from flowsim.theory.limits import end_state_rates, theory_of
+from flowsim.theory.limits import end_state_rates, missing_modes, theory_of
 from flowsim.theory.stability import round_multiplier
 from flowsim.trajectory.measure import alignment, measure, spectrum
 
@@ -80,6 +80,7 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
     advance("flow")
     theory = theory_of(batch, starts.problem.shape, float(clock.times[-1]))
     result.theory = {name: _numpy(value) for name, value in theory.items()}
+    result.theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
     result.baseline = {name: _numpy(value.movedim(0, 1)) for name, value in _baseline(batch, times).items()}
     variation = _variation(batch, union, scenario) if len(clock.items) > 1 else None
     reference = gaps.FlowReference(run.B, run.C, variation, size, batch.clock)

@@ -49,6 +49,10 @@ class Ending:
     multiplier : float
         Predicted growth per round of a deviation from the flow's minimum; NaN if not known. Above 1 the minimum is
         unstable at this learning rate.
+    missing : str
+        The leading modes that the limit lacks.
+    escape : float
+        Time at which rounding leaves that limit; NaN if there is nothing to leave, infinite if never.
     """
 
     excess: np.ndarray
@@ -61,6 +65,8 @@ class Ending:
     learning_rate: float = math.nan
     stability_limit: float = math.nan
     multiplier: float = math.nan
+    missing: str = ""
+    escape: float = math.nan
 
     @property
     def unstable(self) -> bool:
@@ -102,6 +108,8 @@ def decide_all(
                 learning_rate,
                 float(theory["stability_limit"][seed]),
                 math.nan if multiplier is None else float(multiplier[seed]),
+                str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
+                float(theory["escape_time"][seed]) if "escape_time" in theory else math.nan,
             ),
             one,
         )
@@ -120,7 +128,8 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         return Outcome.DIVERGED, shown + _beyond(end), math.nan
     goal = end.reach * first
     if last <= goal:
-        return Outcome.REACHED, f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}", math.nan
+        reason = f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}"
+        return Outcome.REACHED, reason + (_lost(end) if math.isfinite(end.escape) else ""), math.nan
     if end.unstable:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
     known = math.isfinite(end.limit_excess)
@@ -129,10 +138,10 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         if last - bound <= goal:
             return (
                 Outcome.STATIONARY_ELSEWHERE,
-                f"this start cannot fall below an excess of {bound:.6g}",
+                f"this start cannot fall below an excess of {bound:.6g}{_lost(end)}",
                 math.nan,
             )
-        return Outcome.NOT_YET, f"still falling towards excess {bound:.6g}, above the floor", math.nan
+        return Outcome.NOT_YET, f"still falling towards excess {bound:.6g}, above the floor{_lost(end)}", math.nan
     if not known and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
         return Outcome.STATIONARY_ELSEWHERE, f"gradient norm {end.gradient[-1]:.3g} at excess loss {last:.6g}", math.nan
     further = _further_time(end, last, goal)
@@ -150,6 +159,14 @@ def _further_time(end: Ending, last: float, goal: float) -> float:
             return math.nan
         rate = math.log(float(end.excess[back]) / last) / float(span)
     return math.log(last / goal) / rate if goal > 0 else math.nan
+
+
+def _lost(end: Ending) -> str:
+    """What the limit of this start lacks, and when rounding would leave it."""
+    text = f"; missing: mode{'s' if ',' in end.missing else ''} {end.missing}" if end.missing else ""
+    if math.isfinite(end.escape):
+        text += f"; only rounding leaves that limit, from about t = {end.escape:.4g} in this dtype"
+    return text
 
 
 def _beyond(end: Ending) -> str:

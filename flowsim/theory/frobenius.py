@@ -43,9 +43,7 @@ def reachable_excess(problem: Canonical) -> Tensor:
     """
     landscape = _landscape(problem)
     squares = landscape.sigma[: landscape.pairs].square()
-    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
-    noise = torch.finfo(rows.dtype).eps * sum(problem.B.shape[-2:]) * torch.linalg.vector_norm(rows, dim=-1)
-    absent = rows[:, : landscape.pairs] <= noise[:, None]
+    absent = _absent(problem)
     count = min(problem.rank, landscape.pairs)
     out = squares.new_zeros(problem.B.shape[0])
     for member in torch.nonzero(absent[:, :count].any(-1)).flatten().tolist():
@@ -62,6 +60,52 @@ def kept_modes(problem: Canonical) -> list[list[int] | None]:
         None if found is None else [j for j in found.pivots if j < len(sigma) and bool(sigma[j] > 0)]
         for found in _decompositions(problem)
     ]
+
+
+def missing_modes(problem: Canonical) -> list[list[int]]:
+    """Leading modes (1 is the strongest) that the limit lacks, per member.
+
+    Without a closed form: those absent from the start, which stay absent.
+    """
+    landscape = _landscape(problem)
+    wanted = min(problem.rank, int((landscape.sigma > 0).sum()))
+    absent = _absent(problem)
+    return [
+        [j + 1 for j in range(wanted) if (bool(absent[member, j]) if kept is None else j not in kept)]
+        for member, kept in enumerate(kept_modes(problem))
+    ]
+
+
+def escape_time(problem: Canonical) -> Tensor:
+    """Canonical time at which rounding carries a start to a mode that its limit lacks, (S,).
+
+    A missing mode i is a combination L of the kept ones j, and L_ij grows like e^{(e_i − e_j)t}: it arrives when the
+    smallest ln(1/|L_ij|)/(e_i − e_j) has passed. Infinite where the zeros are exact, NaN where nothing is missing or
+    no closed form exists.
+    """
+    sigma = _landscape(problem).sigma
+    out = sigma.new_full((problem.B.shape[0],), torch.nan)
+    for member, (found, missing) in enumerate(zip(_decompositions(problem), missing_modes(problem), strict=True)):
+        if found is None or not missing:
+            continue
+        times = [sigma.new_tensor(torch.inf)]
+        inverse = torch.linalg.pinv(found.coefficients[found.pivots]) if found.pivots else None
+        for mode in missing:
+            if inverse is None:
+                break
+            mixed = (found.coefficients[mode - 1] @ inverse).abs()
+            gap = found.rates[mode - 1] - found.rates[found.pivots]
+            good = (mixed > 0) & (gap > 0)
+            times += [(torch.log(1 / mixed[good]) / gap[good]).clamp_min(0.0).min()] if bool(good.any()) else []
+        out[member] = torch.stack(times).min()
+    return out
+
+
+def _absent(problem: Canonical) -> Tensor:
+    """Modes whose rows of B and C are both zero at the level of rounding of the factors, (S, p) bool."""
+    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
+    noise = torch.finfo(rows.dtype).eps * sum(problem.B.shape[-2:]) * torch.linalg.vector_norm(rows, dim=-1)
+    return rows[:, : _landscape(problem).pairs] <= noise[:, None]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
     nan = problem.B.new_full((batch,), math.nan)
     if isinstance(landscape, FrobeniusLandscape):
         floor, limit = frobenius.loss_floor(problem), frobenius.excess_limit(problem)
-        reachable = frobenius.reachable_excess(problem)
+        reachable, escape = frobenius.reachable_excess(problem), frobenius.escape_time(problem)
         start = floor + landscape.excess(problem.B, problem.C)
         error = torch.where(start > 0, ((floor + limit) / start).clamp_min(0.0).sqrt(), nan)
         rate, sharpness = frobenius.convergence_rate(problem), frobenius.sharpness_limit(problem)
@@ -37,6 +37,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         energy = frobenius.energy(problem).expand(batch)
     else:
         limit = reachable = trace_squared.excess_limit(problem)
+        escape = trace_squared.escape_time(problem)
         error, _ = trace_squared.relative_error(problem, math.inf)
         horizon, rounding = trace_squared.relative_error(problem, clock * stop)
         sharpness = trace_squared.speed(problem)
@@ -45,6 +46,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         "loss_floor": (kappa * floor).expand(batch),
         "loss_limit": kappa * (floor + limit),
         "loss_reachable": kappa * (floor + torch.where(limit.isnan(), reachable, limit)),
+        "escape_time": escape / clock,
         "relative_error_limit": error,
         "relative_error_horizon": horizon,
         "relative_error_rounding": rounding,
@@ -54,6 +56,13 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         "parameters": problem.B.new_full((batch,), float(problem.rank * sum(shape))),
         "energy": energy,
     }
+
+
+def missing_modes(problem: Canonical) -> list[str]:
+    """The leading modes that each start's limit lacks, in words: empty where none is missing."""
+    if not isinstance(problem.landscape, FrobeniusLandscape):
+        return [""] * problem.B.shape[0]
+    return [", ".join(map(str, modes)) for modes in frobenius.missing_modes(problem)]
 
 
 def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:

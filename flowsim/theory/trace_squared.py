@@ -28,9 +28,25 @@ def _norms(problem: Canonical) -> tuple[TraceLandscape, Tensor, Tensor, Tensor]:
 
 
 def on_saddle(problem: Canonical) -> Tensor:
-    """Members whose loss does not go to zero: V = 0 and w > 0, or U = 0 and w < 0, (S,) bool."""
+    """Members whose loss does not go to zero: V = 0 and w > 0, or U = 0 and w < 0, (S,) bool.
+
+    Zero means zero to rounding of the factors: what is left then decides only when rounding leaves the saddle
+    (`escape_time`).
+    """
     landscape, nu, nv, _ = _norms(problem)
-    return ((nv == 0) & (landscape.w > 0)) | ((nu == 0) & (landscape.w < 0))
+    noise = torch.finfo(nu.dtype).eps * sum(problem.B.shape[-2:]) * torch.hypot(nu, nv)
+    return ((nv <= noise) & (landscape.w > 0)) | ((nu <= noise) & (landscape.w < 0))
+
+
+def escape_time(problem: Canonical) -> Tensor:
+    """Canonical time at which rounding leaves the saddle, (S,): infinite if V (or U) is exactly zero, NaN off it."""
+    landscape, nu, nv, _ = _norms(problem)
+    uv = nu * nv
+    D = torch.hypot(2 * landscape.w, uv)
+    large = D + 2 * landscape.w.abs()
+    lost = torch.where(landscape.w > 0, nv, nu).square() + uv * (uv / large)
+    time = torch.log(large / lost) / D
+    return torch.where(on_saddle(problem), time, torch.full_like(time, torch.nan))
 
 
 def excess_limit(problem: Canonical) -> Tensor:

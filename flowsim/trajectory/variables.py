@@ -112,6 +112,9 @@ THEORY = {
         LOSS,
         "the limit where known; else without the modes absent at the start",
     ),
+    "escape_time": Variable(
+        "time at which rounding leaves the limit of this start", "time", "NaN where nothing is missing, inf where never"
+    ),
     "relative_error_limit": Variable("limit of the relative error", "1", "relative error at t = inf"),
     "relative_error_horizon": Variable("exact relative error at the last time", "1", "closed form at t = stop"),
     "relative_error_rounding": Variable(
@@ -124,6 +127,10 @@ THEORY = {
     ),
     "parameters": Variable("trainable parameters", "1", "r (n + m)"),
     "energy": Variable("energy of the first r singular values", "1", "sum_{i<=r} sigma_i^2 / sum_i sigma_i^2"),
+}
+
+THEORY_WORDS = {
+    "missing_modes": Variable("leading modes that the limit of this start lacks", "", "list, 1 is the strongest"),
 }
 
 FINAL_NUMBERS = {
