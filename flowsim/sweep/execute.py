@@ -21,6 +21,7 @@ from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of
 from flowsim.sweep.compare import compare
+from flowsim.sweep.horizon import arrival_times
 from flowsim.sweep.outcome import Horizon, Outcome, decide_all
 from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem
@@ -100,7 +101,8 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         numbers["estimated_error"] = numbers["estimated_error"].masked_fill(unbounded, math.nan)
         _append(trajectory, {name: _numpy(value.movedim(0, 1)) for name, value in numbers.items()})
         end = Horizon(clock.flow_time[index], result.theory, scenario.reach)
-        last = _final(batch, item, kept, numbers, end, _multiplier(batch, item, flow, settled))
+        arrival = _arrival(batch, flow, numbers, theory, end) if item.duration is None else None
+        last = _final(batch, item, kept, numbers, end, _multiplier(batch, item, flow, settled), arrival)
         if item.duration is None:
             settled = torch.tensor([word == Outcome.REACHED for word in last["outcome"]], device=device)
         _append(final, last)
@@ -160,6 +162,15 @@ def _trajectory(batch: Canonical, kept: Solution, modes: int) -> dict[str, Tenso
     return numbers
 
 
+def _arrival(
+    batch: Canonical, flow: Solution, numbers: dict[str, Tensor], theory: dict[str, Tensor], end: Horizon
+) -> np.ndarray:
+    """Flow times at which exactly solved members will have reached their floor, (S,)."""
+    goal = end.reach * numbers["excess_loss"][0] / batch.curvature
+    limit = (theory["loss_limit"] - theory["loss_floor"]) / batch.curvature
+    return _numpy(arrival_times(batch, flow, goal, limit, float(end.times[-1])))
+
+
 def _multiplier(batch: Canonical, item: ScheduleItem, end: Solution, settled: Tensor) -> Tensor:
     """Multiplier of one round of descent at the end of a solution, (S,); NaN where that is no minimum, or k > 1."""
     blank = torch.full_like(settled, math.nan, dtype=end.B.dtype)
@@ -177,9 +188,10 @@ def _final(
     numbers: dict[str, Tensor],
     end: Horizon,
     multiplier: Tensor,
+    arrival: np.ndarray | None,
 ) -> dict[str, list[object]]:
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
-    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier))
+    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival)
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)
     blank = torch.full_like(numbers["loss"][-1], math.nan)
     rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])

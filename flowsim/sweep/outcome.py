@@ -49,6 +49,8 @@ class Ending:
     multiplier : float
         Predicted growth per round of a deviation from the flow's minimum; NaN if not known. Above 1 the minimum is
         unstable at this learning rate.
+    arrival : float
+        Flow time at which the goal will be reached, from the closed form; NaN if not known.
     missing : str
         The leading modes that the limit lacks.
     escape : float
@@ -65,6 +67,7 @@ class Ending:
     learning_rate: float = math.nan
     stability_limit: float = math.nan
     multiplier: float = math.nan
+    arrival: float = math.nan
     missing: str = ""
     escape: float = math.nan
 
@@ -91,6 +94,7 @@ def decide_all(
     horizon: Horizon,
     learning_rate: float = math.nan,
     multiplier: np.ndarray | None = None,
+    arrival: np.ndarray | None = None,
 ) -> list[tuple[Outcome, str, float]]:
     """`decide` for every member of a batch, from its excess loss and gradient norm (T, S)."""
     theory = horizon.theory
@@ -108,6 +112,7 @@ def decide_all(
                 learning_rate,
                 float(theory["stability_limit"][seed]),
                 math.nan if multiplier is None else float(multiplier[seed]),
+                math.nan if arrival is None else float(arrival[seed]),
                 str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
                 float(theory["escape_time"][seed]) if "escape_time" in theory else math.nan,
             ),
@@ -150,7 +155,9 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
 
 
 def _further_time(end: Ending, last: float, goal: float) -> float:
-    """ln(excess/goal)/rate with the exact rate, or the one seen over the last tenth of the horizon."""
+    """From the closed form, or ln(excess/goal)/rate with the exact rate or that of the last tenth of the horizon."""
+    if math.isfinite(end.arrival):
+        return end.arrival - float(end.times[-1])
     rate = end.rate
     if not rate > 0:
         back = min(int(np.searchsorted(end.times, 0.9 * end.times[-1])), len(end.times) - 2)

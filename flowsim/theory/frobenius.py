@@ -20,9 +20,14 @@ from flowsim.integrators.solve import closed_form_holds
 
 
 def excess_limit(problem: Canonical) -> Tensor:
-    """Canonical excess loss at t = ∞ for each member, (S,); NaN where no closed form exists."""
+    """Canonical excess loss at t = ∞ for each member, (S,); NaN where no closed form exists.
+
+    For Δ = 0 every start ends at BA = 0: where Bᵀ(BA) = 0 and (BA)Aᵀ = 0, BA itself is zero.
+    """
     landscape = _landscape(problem)
     sigma = landscape.sigma
+    if not bool((sigma > 0).any()):
+        return sigma.new_zeros(problem.B.shape[0])
     lead = sigma[: min(problem.rank, landscape.pairs)].square().sum()
     out = sigma.new_full((problem.B.shape[0],), torch.nan)
     for member, kept in enumerate(kept_modes(problem)):
@@ -74,6 +79,20 @@ def missing_modes(problem: Canonical) -> list[list[int]]:
         [j + 1 for j in range(wanted) if (bool(absent[member, j]) if kept is None else j not in kept)]
         for member, kept in enumerate(kept_modes(problem))
     ]
+
+
+def wrong_determinant(problem: Canonical) -> list[bool]:
+    """Whether the sign of det(BA) keeps a start from its target, per member.
+
+    Square full-rank Δ, rank n and λ = 0: BA is invertible or singular for ever, and the sign of its determinant is
+    conserved; where it is not that of Δ (here diag σ, positive) the last mode is never learnt.
+    """
+    landscape, B, C = _landscape(problem), problem.B, problem.C
+    square = len(landscape.sigma) == landscape.pairs == problem.rank and bool((landscape.sigma > 0).all())
+    balanced = (row_imbalance(B, C) == 0).all(-1)
+    if not square:
+        return [False] * B.shape[0]
+    return [bool(one) for one in (balanced & (torch.linalg.det(B @ C.mT) < 0)).tolist()]
 
 
 def escape_time(problem: Canonical) -> Tensor:

@@ -62,7 +62,11 @@ def missing_modes(problem: Canonical) -> list[str]:
     """The leading modes that each start's limit lacks, in words: empty where none is missing."""
     if not isinstance(problem.landscape, FrobeniusLandscape):
         return [""] * problem.B.shape[0]
-    return [", ".join(map(str, modes)) for modes in frobenius.missing_modes(problem)]
+    signs = frobenius.wrong_determinant(problem)
+    return [
+        ", ".join(map(str, modes)) + (" (the determinant of BA has the wrong sign)" if modes and wrong else "")
+        for modes, wrong in zip(frobenius.missing_modes(problem), signs, strict=True)
+    ]
 
 
 def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
