@@ -136,14 +136,8 @@ TABLE: dict[str, Expected] = {
 }
 
 # Where flowsim does not yet say what the table says: (file, item) -> why it is wrong.
-STIFF = (
-    "the integrated run (dopri5) is 4.5e-7 away, its estimate 2.6e-7: steps are limited by stability, and the error of "
-    "the small mode falls with rtol only by accident; dopri8 at rtol 1e-12 agrees with the closed form to 1.1e-10"
-)
 WRONG: dict[tuple[str, str], str] = {
     ("tie", "convergence_rate"): "at the tie the window ends near rounding of the excess: 1.995 for 2.0, not settled",
-    ("plateaus", "closed_form"): STIFF,
-    ("plateaus", "accuracy"): STIFF,
     (
         "trace_pissa",
         "relative_error_law",

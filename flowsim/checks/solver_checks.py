@@ -1,8 +1,8 @@
 """Checks of the solver against itself and against closed forms: `closed_form` and `accuracy`.
 
-An error estimate is d1, the distance between a run at 10·rtol and the run itself. It is trusted only if the
-distance d2 between the runs at 100 and 10 times rtol is at least 3·d1: the error then falls with rtol and the
-error of the run is below d1/2. Distances at the level of rounding need no such evidence.
+An error estimate comes from d1, the distance between a run at 10·rtol and the run itself, and d2, that between the
+runs at 100 and 10 times rtol: max(d1, d2/3). It is trusted only if d2 is at least 3·d1: the error then falls with
+rtol and that of the run is below the estimate. Distances at the level of rounding need no such evidence.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import numpy as np
 from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
 from flowsim.checks.view import FLOW, View, largest
 from flowsim.integrators.solve import NOT_BALANCED
-
-FALL = 3.0  # d2/d1 that counts as evidence that the error falls with rtol
+from flowsim.sweep.companions import FALL
 
 
 def closed_form(view: View) -> list[Finding]:

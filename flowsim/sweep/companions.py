@@ -29,6 +29,7 @@ RTOL_FACTOR = {
     "loose_10": 10.0, "loose_100": 100.0, "tight": 0.1, "exact": 1.0,
     "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0,
 }  # fmt: skip
+FALL = 3.0  # fall of the change per tenfold rtol that counts as evidence of convergence
 TIGHTEST = 1e-13  # below this torchdiffeq's own rounding dominates
 
 
@@ -94,9 +95,19 @@ def companions_of(
     return results
 
 
+def error_from(near: Tensor, far: Tensor) -> Tensor:
+    """Error estimate of a solve from d1, its distance to itself at 10·rtol, and d2, that from 10 to 100 times rtol.
+
+    If each tenfold tightening shrinks the change at least `FALL`-fold, the error is at most Σ_k d1/FALL^k < d1. A
+    small d1 can be chance (a difference that crosses zero), so d2/FALL is asked for too.
+    """
+    return torch.maximum(near, far / FALL)
+
+
 def _estimate_integrated(results: list[Companion]) -> None:
-    """The error estimate of the integrated companion is its distance from itself at ten times rtol."""
+    """Give the integrated companion its error estimate."""
     by_label = {one.label: one for one in results}
     if "integrated_10" in by_label:
         own = by_label["integrated"].numbers
-        own["estimated_error"] = own["estimated_error"] + by_label["integrated_10"].numbers["distance"]
+        near, far = (by_label[name].numbers["distance"] for name in ("integrated_10", "integrated_100"))
+        own["estimated_error"] = own["estimated_error"] + error_from(near, far)

@@ -19,7 +19,7 @@ from flowsim.integrators.base import Solution, Status
 from flowsim.integrators.solve import ADAPTIVE_STEPPER, solve_flow
 from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
-from flowsim.sweep.companions import Companion, companions_of
+from flowsim.sweep.companions import Companion, companions_of, error_from
 from flowsim.sweep.compare import compare
 from flowsim.sweep.horizon import arrival_times
 from flowsim.sweep.outcome import Horizon, Outcome, decide_all
@@ -133,12 +133,13 @@ def _pick(run: Solution, places: Tensor) -> Solution:
 
 
 def _estimated_error(flow: Solution, companions: list[Companion], size: Tensor) -> Tensor:
-    """Rounding, and for a numerical run its distance from itself at ten times rtol, (T, S)."""
+    """Rounding, and for a numerical run what its looser companions say, (T, S)."""
     error = flow.rounding / size
-    for one in companions:
-        if one.label == "loose_10":
-            error = error.clone()
-            error[:, one.members] += one.numbers["distance"]
+    by_label = {one.label: one for one in companions}
+    if "loose_10" in by_label:
+        near, far = (by_label[name].numbers["distance"] for name in ("loose_10", "loose_100"))
+        error = error.clone()
+        error[:, by_label["loose_10"].members] += error_from(near, far)
     return error
 
 

@@ -116,7 +116,7 @@ def test_monotone_loss_judges_every_flow_and_no_descent(frobenius_run: Any, judg
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_rising_loss_fails(frobenius_tree: Any, judge: Any, schedule: int, rank: int) -> None:
     excess = frobenius_tree["trajectory"]["excess_loss"].values
-    excess[schedule, rank, 1, 4] = 1.01 * excess[schedule, rank, 1, 3] + 1e-8
+    excess[schedule, rank, 1, 4] = 1.01 * excess[schedule, rank, 1, 3] + 1e-6
     bad = [row for row in judge(frobenius_tree, "monotone_loss") if row["verdict"] == "fail"]
     label = str(frobenius_tree["trajectory"]["schedule"].values[schedule])
     assert [row["subject"] for row in bad] == [f"{label}/rank={rank + 1}/seed=1"]

@@ -194,10 +194,11 @@ def test_exact_is_refused_naming_every_rank_without_a_closed_form() -> None:
     prepared(scenario("{kind: gaussian}", ranks="[1, 2]", objective="trace_squared"))[0].refuse_inexact()
 
 
-def test_the_flow_estimate_is_its_own_distance_at_ten_times_rtol(solve: Any) -> None:
+def test_the_flow_estimate_is_what_its_looser_companions_say(solve: Any) -> None:
     tree = solve(scenario("{kind: gaussian, std: 0.4}", factors="none", more="")).tree
     estimate = tree["trajectory"]["estimated_error"].values[0, 0]
-    distance = tree["companions"]["distance"].values[0, 0]
+    near, far = tree["companions"]["distance"].sel(companion=["loose_10", "loose_100"]).values[:, 0]
+    distance = np.maximum(near, far / 3)
     assert (estimate[:, 1:] > distance[:, 1:]).all() and (estimate < distance + 1e-11).all()
     exact = solve(scenario("{kind: orthogonal}", factors="none", more="")).tree
     assert (exact["trajectory"]["estimated_error"].values < 1e-13).all()
