@@ -160,16 +160,21 @@ def execute(
     HypothesisError
         `solver: exact` where no closed form exists.
     """
+    scenario = document.scenario
+    torch_device = choose_device(device or scenario.compute.device)
     folder = out / folder_name(document)
     file = folder / f"{document.scenario.name}.nc"
     if file.is_file() and not force:
         tree = load(file)
         if tree.attrs["digest"] == digest_of(document) and "checks" in tree.children:
+            ended = (folder / "run.json").is_file()
+            if plots and not (ended and (folder / "figures").is_dir()):
+                _draw(tree, folder)  # it was run without figures, or stopped while drawing
+            if not ended:
+                _record_moment(folder, torch_device, datetime.datetime.now(datetime.UTC), 0.0)
             return Finished(folder, tree, already_complete=True)
         raise ResultError(f"{file}: belongs to another scenario", "Move it away, or run with --force.")
     problem, clock = _prepare(document)
-    scenario = document.scenario
-    torch_device = choose_device(device or scenario.compute.device)
     starts = Starts(problem, torch_device)
     if scenario.solver.method == "exact":
         starts.refuse_inexact()
@@ -186,19 +191,8 @@ def execute(
             _remove_if_empty(folder)
         raise
     if plots:
-        from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
-
-        draw(tree, folder / "figures")
-    moment = {
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round(time.perf_counter() - clock_began, 3),
-        "host": platform.node(),
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name(torch_device) if torch_device.type == "cuda" else torch_device.type,
-        "flowsim": __version__,
-    }
-    write_text(folder / "run.json", json.dumps(moment, indent=2) + "\n")
+        _draw(tree, folder)
+    _record_moment(folder, torch_device, began, time.perf_counter() - clock_began)
     return Finished(folder, tree, already_complete=False)
 
 
@@ -240,6 +234,26 @@ def _solve(starts: Starts, clock: Clock, progress: Progress | None) -> xr.DataTr
         factors=scenario.save.factors,
         attrs=attrs,
     )
+
+
+def _draw(tree: xr.DataTree, folder: Path) -> None:
+    from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
+
+    draw(tree, folder / "figures")
+
+
+def _record_moment(folder: Path, device: torch.device, began: datetime.datetime, seconds: float) -> None:
+    """Write run.json, the last file of a run: where it is missing, the run did not come to its end."""
+    moment = {
+        "started": began.isoformat(timespec="seconds"),
+        "seconds": round(seconds, 3),
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "flowsim": __version__,
+    }
+    write_text(folder / "run.json", json.dumps(moment, indent=2) + "\n")
 
 
 def _make_writable(folder: Path) -> None:

@@ -224,11 +224,15 @@ def test_an_output_below_a_file_cannot_be_written(
 
 
 def test_a_full_disk_leaves_nothing(run_text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Any, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half")
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        if len(data) < 1000:
+            return write(self, data)
+        write(self, data[:1000])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     error = refused(run_text, tmp_path, OutputError, SMALL)
     assert "No space left on device" in error.lines()[0]
     assert files(tmp_path) == []
@@ -236,7 +240,7 @@ def test_a_full_disk_leaves_nothing(run_text: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.undo()
     done = run_text(SMALL)
     before = (done.folder / "small.nc").read_bytes()
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     refused(run_text, tmp_path, OutputError, SMALL, force=True)
     assert (done.folder / "small.nc").read_bytes() == before
     assert files(done.folder) == ["run.json", "scenario.yaml", "small.nc"]

@@ -204,7 +204,7 @@ def _heading(name: str, title: str | None, kind: str, coefficient: float) -> Non
 
 
 def _answer(what: str, rank: int | None, within: float, looked_at: str) -> str:
-    place = f"a {what} within {within:g} of the loss at time 0"
+    place = f"a {what} of at most {within:g} times the loss at time 0"
     if rank is None:
         return f"No rank has {place} ({looked_at})."
     return f"The smallest rank with {place} is {rank} ({looked_at})."

@@ -97,6 +97,10 @@ def verdict_summary(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     names = ["check", "verdict", "observed", "expected", "tolerance", "of all", "what is observed"]
+    # A narrow terminal keeps what matters on one line each; a pipe gets everything.
+    if sys.stdout.isatty() and (columns := shutil.get_terminal_size((120, 40)).columns) < 150:
+        shown = 6 if columns >= 110 else 5
+        names, cells = names[:shown], [row[:shown] for row in cells]
     reasons = [
         f"{row['check']}: {row['verdict']}: {row['reason']}"
         for row in rows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,6 +96,7 @@ def draw(
     OutputError
         If the folder or a file cannot be written.
     """
+    logging.getLogger("fontTools").setLevel(logging.ERROR)  # it remarks on the fixed dates of PDF fonts
     chosen = _chosen(tree, figures)
     for form in formats:
         if form not in FORMATS:

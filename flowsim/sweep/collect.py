@@ -39,9 +39,9 @@ def build_tree(
     """
     ranks = np.array([result.rank for result in results], dtype=np.int64)
     coords = _schedule_coords(clock) | {
-        "rank": ("rank", ranks, {"long_name": "rank of the update", "units": "1"}),
-        "seed": ("seed", np.array(seeds, dtype=np.int64), {"long_name": "seed", "units": "1"}),
-        "time": ("time", clock.times, {"long_name": "nominal flow time", "units": "time"}),
+        "rank": ("rank", ranks, _about("rank of the update", "r", "1")),
+        "seed": ("seed", np.array(seeds, dtype=np.int64), _about("seed", "as in the scenario", "1")),
+        "time": ("time", clock.times, _about("nominal flow time", "as in the scenario", "time")),
     }
     stacked = _stack([result.trajectory for result in results], axis=1)
     modes = next(iter(stacked["singular_value"].shape[-1:]))
@@ -49,8 +49,12 @@ def build_tree(
         {name: _variable(("schedule", "rank", "seed", "time"), stacked[name], TRAJECTORY[name]) for name in TRAJECTORY},
         coords
         | {
-            "mode": ("mode", np.arange(1, modes + 1), {"long_name": "singular mode", "units": "1"}),
-            "side": ("side", np.array(["left", "right"], dtype=object)),
+            "mode": ("mode", np.arange(1, modes + 1), _about("singular mode", "1 is the strongest", "1")),
+            "side": (
+                "side",
+                np.array(["left", "right"], dtype=object),
+                _about("side of the update", "left: B, right: A"),
+            ),
         },
     )
     trajectory["flow_time"] = (
@@ -82,11 +86,15 @@ def build_tree(
     return xr.DataTree.from_dict(groups)
 
 
+def _about(long_name: str, formula: str, units: str = "") -> dict[str, str]:
+    return {"long_name": long_name, "units": units, "formula": formula}
+
+
 def _schedule_coords(clock: Clock) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
     items = clock.items
 
     def column(long_name: str, units: str, values: list[object], dtype: type) -> tuple[str, np.ndarray, dict[str, str]]:
-        return "schedule", np.array(values, dtype=dtype), {"long_name": long_name, "units": units}
+        return "schedule", np.array(values, dtype=dtype), _about(long_name, "as in the scenario", units)
 
     return {
         "schedule": column("schedule", "", [item.label for item in items], object),
@@ -159,9 +167,17 @@ def _companions(results: list[RankResult], coords: dict, seeds: int) -> xr.Datas
         {name: _variable(dims, values, COMPANIONS[name]) for name, values in data.items()},
         _only(coords, "rank", "seed", "time")
         | {
-            "companion": ("companion", np.array(LABELS, dtype=object)),
-            "against": ("companion", np.array([AGAINST[label] for label in LABELS], dtype=object)),
-            "rtol_factor": ("companion", np.array([RTOL_FACTOR[label] for label in LABELS])),
+            "companion": ("companion", np.array(LABELS, dtype=object), _about("companion solve", "label")),
+            "against": (
+                "companion",
+                np.array([AGAINST[label] for label in LABELS], dtype=object),
+                _about("what it is held against", "label"),
+            ),
+            "rtol_factor": (
+                "companion",
+                np.array([RTOL_FACTOR[label] for label in LABELS]),
+                _about("its rtol over the scenario's", "ratio", "1"),
+            ),
         },
     )
     group["method"] = (dims[:3], method, {"long_name": "method of the companion", "units": "", "formula": "name"})

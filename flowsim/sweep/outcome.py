@@ -11,6 +11,8 @@ from torch import Tensor
 
 from flowsim.integrators.base import SENTENCES, Status
 
+GROWN = 100.0  # a descent whose last loss is its largest, and this many times its first, is not bounded
+
 
 class Outcome(StrEnum):
     """How a trajectory ended."""
@@ -135,6 +137,8 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
     if last <= goal:
         reason = f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}"
         return Outcome.REACHED, reason + (_lost(end) if math.isfinite(end.escape) else ""), math.nan
+    if end.unstable and last == float(np.nanmax(end.excess)) and last > GROWN * first:
+        return Outcome.DIVERGED, f"excess loss {last:.3g} and growing{_beyond(end)}", math.nan
     if end.unstable:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
     known = math.isfinite(end.limit_excess)

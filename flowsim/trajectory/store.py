@@ -12,9 +12,26 @@ import numpy as np
 import xarray as xr
 
 from flowsim.errors import OutputError, ResultError
+from flowsim.trajectory.variables import (
+    BASELINE,
+    COMPANIONS,
+    FINAL_NUMBERS,
+    FINAL_WORDS,
+    THEORY,
+    THEORY_WORDS,
+    TRAJECTORY,
+)
 
 FORMAT = 1  # raised when the meaning of a stored name changes
-GROUPS = ("trajectory", "final", "baseline", "theory", "companions")
+CONTENT = {
+    "trajectory": (*TRAJECTORY, "flow_time", "step"),
+    "final": (*TRAJECTORY, *FINAL_NUMBERS, *FINAL_WORDS),
+    "baseline": tuple(BASELINE),
+    "theory": (*THEORY, *THEORY_WORDS),
+    "companions": (*COMPANIONS, "method"),
+    "checks": ("name", "subject", "observed", "expected", "tolerance", "verdict", "reason"),
+}
+ATTRIBUTES = ("digest", "format", "resolved_scenario", "objective", "coefficient", "rows", "columns", "reach", "dtype")
 
 
 def save(tree: xr.DataTree, path: Path) -> None:
@@ -33,8 +50,10 @@ def save(tree: xr.DataTree, path: Path) -> None:
         }
         for node in tree.subtree
     }
+    # Built in memory first: HDF5 on a full disk raises anything and may crash on closing the file.
+    content = tree.to_netcdf(engine="h5netcdf", format="NETCDF4", encoding=encoding)
     with replacing(path) as temporary:
-        tree.to_netcdf(temporary, engine="h5netcdf", format="NETCDF4", encoding=encoding)
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -110,13 +129,28 @@ def load(path: Path | str) -> xr.DataTree:
         raise ResultError(
             f"{file}: is not a readable netCDF-4 result: {first}", "Run the scenario again with --force."
         ) from error
-    missing = [name for name in GROUPS if name not in tree.children]
-    if missing or "digest" not in tree.attrs:
-        what = f"lacks the group {missing[0]!r}" if missing else "carries no digest"
-        raise ResultError(f"{file}: is not a flowsim result: it {what}", "Give a file written by `flowsim run`.")
+    if "digest" not in tree.attrs:
+        raise ResultError(
+            f"{file}: is not a flowsim result: it carries no digest", "Give a file written by `flowsim run`."
+        )
     if int(tree.attrs.get("format", -1)) != FORMAT:
         raise ResultError(
             f"{file}: has result format {tree.attrs.get('format')}, this flowsim reads {FORMAT}",
             "Run the scenario again.",
         )
+    missing = _missing(tree)
+    if missing:
+        raise ResultError(
+            f"{file}: is not a flowsim result: it lacks {missing[0]}", "Give a file written by `flowsim run`."
+        )
     return tree
+
+
+def _missing(tree: xr.DataTree) -> list[str]:
+    """What a result must hold and this tree does not."""
+    lacking = [f"the group {group!r}" for group in CONTENT if group not in tree.children]
+    lacking += [f"the attribute {name!r}" for name in ATTRIBUTES if name not in tree.attrs]
+    for group, names in CONTENT.items():
+        if group in tree.children:
+            lacking += [f"the variable {group}/{name}" for name in names if name not in tree[group].dataset]
+    return lacking

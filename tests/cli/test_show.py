@@ -37,7 +37,7 @@ def test_a_scenario_as_text(call: Call, scenario: Path) -> None:
     lines = result.stdout.splitlines()
     assert lines[:2] == ["tiny: A tiny scenario", "frobenius: f(W) = c ||W - W*||_F^2, c = 0.5"]
     assert ["2", "14", "116.7%", "0.928571", "7", "0.5", "0.07143"] in [line.split() for line in lines]
-    assert lines[-1] == "The smallest rank with a loss floor within 0.1 of the loss at time 0 is 2 (every rank)."
+    assert lines[-1] == "The smallest rank with a loss floor of at most 0.1 times the loss at time 0 is 2 (every rank)."
 
 
 def test_a_result(call: Call, stand: Stand, tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_result(call: Call, stand: Stand, tmp_path: Path) -> None:
     assert (result.exit_code, result.stderr) == (0, "")
     lines = result.stdout.splitlines()
     assert ["2", "14", "0.928571", "7", "0.5", "0.5", "-"] in [line.split() for line in lines]
-    assert any("final loss within 0.1" in line and "is 2 (" in line for line in lines)
+    assert any("final loss of at most 0.1 times" in line and "is 2 (" in line for line in lines)
     assert any(line.split() == ["flow", "4", "reached"] for line in lines)
     assert any(line.startswith("eckart_young") for line in lines)
 

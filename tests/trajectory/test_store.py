@@ -13,12 +13,15 @@ import pytest
 import xarray as xr
 
 from flowsim.errors import OutputError, ResultError
-from flowsim.trajectory.store import FORMAT, GROUPS, load, replacing, result_file, save, write_text
+from flowsim.trajectory.store import ATTRIBUTES, CONTENT, FORMAT, load, replacing, result_file, save, write_text
 
 
 def small(**attrs: Any) -> xr.DataTree:
-    groups: dict[str, xr.Dataset] = {f"/{name}": xr.Dataset({"x": ("time", np.arange(3.0))}) for name in GROUPS}
-    groups["/"] = xr.Dataset(attrs={"digest": "ab", "format": FORMAT} | attrs)
+    groups: dict[str, xr.Dataset] = {
+        f"/{group}": xr.Dataset({name: ("time", np.arange(3.0)) for name in ("x", *names)})
+        for group, names in CONTENT.items()
+    }
+    groups["/"] = xr.Dataset(attrs=dict.fromkeys(ATTRIBUTES, "1") | {"digest": "ab", "format": FORMAT} | attrs)
     groups["/final"]["word"] = ("seed", np.array(["reached", "groß"], dtype=object))
     return xr.DataTree.from_dict(groups)
 
@@ -52,11 +55,13 @@ def test_the_loaded_tree_does_not_hold_the_file(tmp_path: Path) -> None:
 
 
 def test_no_space_left_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: xr.DataTree, path: Path, **_: object) -> None:
-        Path(path).write_bytes(b"half of it")
+    write = Path.write_bytes
+
+    def full(self: Path, data: bytes) -> int:
+        write(self, data[:1000])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(xr.DataTree, "to_netcdf", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(OutputError) as caught:
         save(small(), tmp_path / "a.nc")
     assert caught.value.exit_code == 4
@@ -198,3 +203,21 @@ def test_a_folder_must_hold_one_result(tmp_path: Path, count: int) -> None:
     with pytest.raises(ResultError) as caught:
         result_file(tmp_path)
     assert caught.value.lines()[0] == f"{tmp_path}: holds {count} result files, one wanted"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda tree: tree.attrs.pop("resolved_scenario"), "the attribute 'resolved_scenario'"),
+        (lambda tree: tree.__delitem__("checks"), "the group 'checks'"),
+        (lambda tree: tree["trajectory"].__delitem__("excess_loss"), "the variable trajectory/excess_loss"),
+    ],
+    ids=["attribute", "group", "variable"],
+)
+def test_a_result_with_something_missing_is_refused(tmp_path: Path, spoil: Any, says: str) -> None:
+    tree = small()
+    spoil(tree)
+    save(tree, tmp_path / "a.nc")
+    with pytest.raises(ResultError) as caught:
+        load(tmp_path / "a.nc")
+    assert says in caught.value.lines()[0] and caught.value.exit_code == 2

@@ -23,6 +23,7 @@ from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution, Status, rotated_bound
 
 CAP = 4.0  # ω·h of one sub-step: rounding e^4 ≈ 55 ε
+MOST_STEPS = 200_000  # sub-steps of one solve
 ROTATION_STEP = 1.0 / 32  # ω·h of one sixth-order Magnus step: error of A and B about 1e-13
 
 
@@ -71,6 +72,8 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
         count = max(1, math.ceil(fastest * (time - clock) / CAP)) if time > clock else 0
         if turn and count:
             count = max(count, _conditioning_steps(state, time - clock))
+        if substeps + count > MOST_STEPS:
+            break  # a horizon of ω·t beyond any use: keep what there is, and say so
         for _ in range(count):
             h = (time - clock) / count
             state = _step_factors(state, rates, h, fastest) if turn else _step_product(state, rates, h)
@@ -79,13 +82,16 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
         clock = time
         kept.append(state)
         growth.append(rounding)
+    ended = [Status.COMPLETED if len(kept) == len(times) else Status.MAX_STEPS] * B0.shape[0]
+    kept += [torch.full_like(state, math.nan)] * (len(times) - len(kept))
+    growth += [rounding] * (len(times) - len(growth))
     stacked = torch.stack(kept)
     X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
     B, C = cos * X - sin * Y, sin * X + cos * Y
     batch = B0.shape[0]
     operations = torch.as_tensor(growth, dtype=B.dtype, device=B.device)[:, None]
     return Solution(
-        B, C, [Status.COMPLETED] * batch, ["exact"] * batch, ["balanced"] * batch, [substeps] * batch,
+        B, C, ended, ["exact"] * batch, ["balanced"] * batch, [substeps] * batch,
         [0] * batch, rotated_bound(B, C, operations),
     )  # fmt: skip
 
