@@ -166,7 +166,7 @@ def without_format(path: Path) -> None:
         (truncated, "is not a readable netCDF-4 result"),
         (nearly_whole, "is not a readable netCDF-4 result"),
         (classic, "is not a readable netCDF-4 result"),
-        (other, "is not a flowsim result: it lacks the group 'trajectory'"),
+        (other, "is not a flowsim result: it carries no digest"),
         (without_group, "is not a flowsim result: it lacks the group 'companions'"),
         (without_digest, "is not a flowsim result: it carries no digest"),
         (of_another_format, f"has result format {FORMAT + 1}, this flowsim reads {FORMAT}"),
