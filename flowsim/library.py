@@ -158,8 +158,9 @@ def _dataset(
     measured = measure(batch, solution.B, solution.C, solution.excess)
     numbers = {name: _numpy(value) for name, value in measured.items()}
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
+    start = _numpy(measure(batch, batch.B, batch.C)["excess_loss"])
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
-    endings = decide_all(measured, solution.status, Horizon(flow_times, theory, reach), learning_rate)
+    endings = decide_all(measured, solution.status, Horizon(flow_times, theory, reach, start), learning_rate)
     words = {
         "outcome": [str(outcome) for outcome, _, _ in endings],
         "reason": [reason for _, reason, _ in endings],

@@ -53,6 +53,8 @@ class Ending:
         unstable at this learning rate.
     arrival : float
         Flow time at which the goal will be reached, from the closed form; NaN if not known.
+    start : float
+        Excess loss at time 0; NaN if that is the first entry of `excess`.
     missing : str
         The leading modes that the limit lacks.
     escape : float
@@ -70,6 +72,7 @@ class Ending:
     stability_limit: float = math.nan
     multiplier: float = math.nan
     arrival: float = math.nan
+    start: float = math.nan
     missing: str = ""
     escape: float = math.nan
 
@@ -83,11 +86,15 @@ class Ending:
 
 @dataclass(frozen=True)
 class Horizon:
-    """What all trajectories of a schedule share: recorded flow times (T,), theory variables (S,), and `reach`."""
+    """What all trajectories of a schedule share: recorded flow times (T,), theory variables (S,), `reach`.
+
+    `start` is the excess loss at time 0 (S,), where that is not the first recorded time.
+    """
 
     times: np.ndarray
     theory: dict[str, np.ndarray]
     reach: float
+    start: np.ndarray | None = None
 
 
 def decide_all(
@@ -115,6 +122,7 @@ def decide_all(
                 float(theory["stability_limit"][seed]),
                 math.nan if multiplier is None else float(multiplier[seed]),
                 math.nan if arrival is None else float(arrival[seed]),
+                math.nan if horizon.start is None else float(horizon.start[seed]),
                 str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
                 float(theory["escape_time"][seed]) if "escape_time" in theory else math.nan,
             ),
@@ -128,7 +136,8 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
     """Outcome, reason, and the further flow time needed (NaN unless `not_yet`)."""
     if status is not Status.COMPLETED:
         return Outcome(status.value), SENTENCES[status], math.nan
-    last, first = float(end.excess[-1]), float(end.excess[0])
+    last = float(end.excess[-1])
+    first = end.start if math.isfinite(end.start) else float(end.excess[0])
     if not math.isfinite(last):
         alive = int(np.isfinite(end.excess).sum())
         shown = f"loss not finite after t = {end.times[max(alive - 1, 0)]:.6g}"

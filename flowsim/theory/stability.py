@@ -58,10 +58,3 @@ def _beyond(gram_a: Tensor, gram_b: Tensor, sigma: float, step: float, update: s
         dim=-2,
     )
     return torch.linalg.eigvals(jacobian).abs().amax(-1)
-
-
-def sequential_limit(a: Tensor, b: Tensor) -> Tensor:
-    """ℓ(a, b): the first step at which |(1 − ηa)(1 − ηb)| = 1, twice the simultaneous 2/(a + b) where a = b."""
-    total, product = a + b, a * b
-    root = (total.square() - 8 * product).clamp_min(0.0).sqrt()
-    return torch.where(total.square() < 8 * product, total / product, 4 / (total + root))
