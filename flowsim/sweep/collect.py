@@ -20,6 +20,7 @@ from flowsim.trajectory.variables import (
 )
 
 Arrays = dict[str, np.ndarray]
+Coords = dict[str, tuple[str, np.ndarray, dict[str, str]]]
 
 
 def build_tree(
@@ -90,7 +91,7 @@ def _about(long_name: str, formula: str, units: str = "") -> dict[str, str]:
     return {"long_name": long_name, "units": units, "formula": formula}
 
 
-def _schedule_coords(clock: Clock) -> dict[str, tuple[str, np.ndarray, dict[str, str]]]:
+def _schedule_coords(clock: Clock) -> Coords:
     items = clock.items
 
     def column(long_name: str, units: str, values: list[object], dtype: type) -> tuple[str, np.ndarray, dict[str, str]]:
@@ -126,11 +127,11 @@ def _final(trajectory: xr.Dataset, stacked: Arrays) -> xr.Dataset:
     return final
 
 
-def _only(coords: dict[str, tuple[str, np.ndarray, dict[str, str]]], *names: str) -> dict[str, object]:
+def _only(coords: Coords, *names: str) -> dict[str, object]:
     return {name: coords[name] for name in names}
 
 
-def _baseline(results: list[RankResult], coords: dict, one: bool) -> xr.Dataset:  # type: ignore[type-arg]
+def _baseline(results: list[RankResult], coords: Coords, one: bool) -> xr.Dataset:
     stacked = _stack([result.baseline for result in results], axis=0)
     if one:
         data = {name: _variable(("time",), stacked[name][0, 0], BASELINE[name]) for name in BASELINE}
@@ -139,7 +140,7 @@ def _baseline(results: list[RankResult], coords: dict, one: bool) -> xr.Dataset:
     return xr.Dataset(data, _only(coords, "rank", "seed", "time"))
 
 
-def _theory(results: list[RankResult], coords: dict) -> xr.Dataset:  # type: ignore[type-arg]
+def _theory(results: list[RankResult], coords: Coords) -> xr.Dataset:
     stacked = _stack([result.theory for result in results], axis=0)
     per_rank = ("loss_floor", "parameters", "energy")
     data = {
@@ -151,7 +152,7 @@ def _theory(results: list[RankResult], coords: dict) -> xr.Dataset:  # type: ign
     return xr.Dataset(data, _only(coords, "rank", "seed"))
 
 
-def _companions(results: list[RankResult], coords: dict, seeds: int) -> xr.Dataset:  # type: ignore[type-arg]
+def _companions(results: list[RankResult], coords: Coords, seeds: int) -> xr.Dataset:
     """Companions of all ranks; NaN where one was not made for a rank or seed."""
     shape = (len(LABELS), len(results), seeds, len(coords["time"][1]))
     data = {name: np.full(shape, np.nan) for name in COMPANIONS}
@@ -184,7 +185,7 @@ def _companions(results: list[RankResult], coords: dict, seeds: int) -> xr.Datas
     return group
 
 
-def _factors(result: RankResult, coords: dict, times: np.ndarray) -> xr.Dataset:  # type: ignore[type-arg]
+def _factors(result: RankResult, coords: Coords, times: np.ndarray) -> xr.Dataset:
     names = {
         "A": (("schedule", "seed", "time", "factor", "column"), "A", "r x m factor"),
         "B": (("schedule", "seed", "time", "row", "factor"), "B", "n x r factor"),
