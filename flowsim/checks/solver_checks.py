@@ -24,27 +24,18 @@ def closed_form(view: View) -> list[Finding]:
         made = [label for label in ("integrated", "exact") if view.companion_seeds(label, rank)]
         if not made:
             findings.append(not_applicable(view.subject(FLOW, rank), f"no closed form: {NOT_BALANCED}"))
-        for label in made:
-            findings += [_against_exact(view, label, rank, seed) for seed in view.companion_seeds(label, rank)]
+        findings += [_bounded(view, label, rank, seed) for label in made for seed in view.companion_seeds(label, rank)]
     return findings
 
 
 def accuracy(view: View) -> list[Finding]:
     """Companions at 10 and 100 times rtol show the error falling, and the estimate bounds the error."""
-    findings = []
-    for rank in range(len(view.ranks)):
-        if view.companion_seeds("integrated", rank):
-            seed = view.companion_seeds("integrated", rank)[0]
-            findings.append(_bounded(view, "integrated", rank, seed, ("integrated_10", "integrated_100")))
-        for label in ("tight", "exact"):
-            for seed in view.companion_seeds(label, rank):
-                findings.append(_bounded(view, label, rank, seed, ("loose_10", "loose_100")))
-    return findings
-
-
-def _against_exact(view: View, label: str, rank: int, seed: int) -> Finding:
-    family = ("integrated_10", "integrated_100") if label == "integrated" else ("loose_10", "loose_100")
-    return _bounded(view, label, rank, seed, family)
+    return [
+        _bounded(view, label, rank, seed)
+        for rank in range(len(view.ranks))
+        for label in ("integrated", "tight", "exact")
+        for seed in view.companion_seeds(label, rank)
+    ]
 
 
 def _without_leak(view: View, distance: np.ndarray, rank: int, seed: int) -> np.ndarray:
@@ -61,8 +52,10 @@ def _without_leak(view: View, distance: np.ndarray, rank: int, seed: int) -> np.
     return np.where(times < escape, np.maximum(distance - grown, 0.0), math.nan)
 
 
-def _bounded(view: View, label: str, rank: int, seed: int, family: tuple[str, str]) -> Finding:
+def _bounded(view: View, label: str, rank: int, seed: int) -> Finding:
     """Judge a companion's distance from the run by the numerical solve's own error estimate."""
+    # The looser companions of whichever of the two was solved numerically.
+    family = ("integrated_10", "integrated_100") if label == "integrated" else ("loose_10", "loose_100")
     subject = view.subject(FLOW if label != "integrated" else label, rank, seed)
     if why := view.incomplete(rank, seed, label, *family):
         return unresolved(subject, why)
