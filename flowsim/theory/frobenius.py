@@ -7,8 +7,6 @@ Rate: the excess loss falls like e^{−2νt}, ν the smallest excited eigenvalue
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -16,6 +14,7 @@ from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.exact.balanced import rotated_modes
 from flowsim.integrators.exact.mode_aligned import row_imbalance
+from flowsim.integrators.exact.one_shot import Pivots, pivots_of
 from flowsim.integrators.solve import closed_form_holds
 
 
@@ -62,7 +61,7 @@ def kept_modes(problem: Canonical) -> list[list[int] | None]:
     """Indices of the singular modes that survive at t = ∞, per member; None where no closed form exists."""
     sigma = _landscape(problem).sigma
     return [
-        None if found is None else [j for j in found.pivots if j < len(sigma) and bool(sigma[j] > 0)]
+        None if found is None else [j for j in found.chosen if j < len(sigma) and bool(sigma[j] > 0)]
         for found in _decompositions(problem)
     ]
 
@@ -108,12 +107,12 @@ def escape_time(problem: Canonical) -> Tensor:
         if found is None or not missing:
             continue
         times = [sigma.new_tensor(torch.inf)]
-        inverse = torch.linalg.pinv(found.coefficients[found.pivots]) if found.pivots else None
+        inverse = torch.linalg.pinv(found.rows[found.chosen]) if found.chosen else None
         for mode in missing:
             if inverse is None:
                 break
-            mixed = (found.coefficients[mode - 1] @ inverse).abs()
-            gap = found.rates[mode - 1] - found.rates[found.pivots]
+            mixed = (found.rows[mode - 1] @ inverse).abs()
+            gap = found.rates[mode - 1] - found.rates[found.chosen]
             good = (mixed > 0) & (gap > 0)
             times += [(torch.log(1 / mixed[good]) / gap[good]).clamp_min(0.0).min()] if bool(good.any()) else []
         out[member] = torch.stack(times).min()
@@ -127,51 +126,19 @@ def _absent(problem: Canonical) -> Tensor:
     return rows[:, : _landscape(problem).pairs] <= noise[:, None]
 
 
-@dataclass(frozen=True)
-class _Modes:
-    """One member in the rotated rows: coefficients (2q, r), their rates (2q,), and the pivots among them."""
-
-    coefficients: Tensor
-    rates: Tensor
-    pivots: list[int]
-
-
-def _decompositions(problem: Canonical) -> list[_Modes | None]:
+def _decompositions(problem: Canonical) -> list[Pivots | None]:
+    """Rotated rows and pivots of each member; None where no closed form exists."""
     omega, cos, sin = rotated_modes(_landscape(problem).sigma, row_imbalance(problem.B, problem.C))
-    found: list[_Modes | None] = []
-    for member, balanced in enumerate(closed_form_holds(problem)):
-        if not balanced:
+    found: list[Pivots | None] = []
+    for member, closed in enumerate(closed_form_holds(problem)):
+        if not closed:
             found.append(None)
             continue
         B, C = problem.B[member], problem.C[member]
         x, y = cos[member][:, None], sin[member][:, None]
-        coefficients = torch.cat([x * B + y * C, x * C - y * B])
-        rates = torch.cat([omega[member], -omega[member]])
-        order = torch.argsort(rates, descending=True, stable=True).tolist()
-        found.append(_Modes(coefficients, rates, _independent_rows(coefficients, order, problem.rank)))
+        rows = torch.cat([x * B + y * C, x * C - y * B])
+        found.append(pivots_of(rows, torch.cat([omega[member], -omega[member]])))
     return found
-
-
-def _independent_rows(rows: Tensor, order: list[int], rank: int) -> list[int]:
-    """Greedy maximal set of linearly independent rows in the given order (to rounding).
-
-    Judged by the smallest singular value, not by what a row has outside the span of the others: where these are
-    nearly dependent themselves, that is amplified rounding.
-    """
-    noise = torch.finfo(rows.dtype).eps * sum(rows.shape) * torch.linalg.matrix_norm(rows, ord=2)
-
-    def independent(indices: list[int]) -> bool:
-        return bool(torch.linalg.svdvals(rows[indices])[-1] > noise)
-
-    if independent(order[:rank]):
-        return order[:rank]
-    chosen: list[int] = []
-    for index in order:
-        if len(chosen) == rank:
-            break
-        if independent([*chosen, index]):
-            chosen.append(index)
-    return chosen
 
 
 def convergence_rate(problem: Canonical) -> Tensor:
@@ -187,7 +154,7 @@ def convergence_rate(problem: Canonical) -> Tensor:
     for member, (found, kept) in enumerate(zip(_decompositions(problem), kept_modes(problem), strict=True)):
         if found is None or kept != wanted or not wanted:
             continue
-        c, rates, pivots = found.coefficients, found.rates, found.pivots
+        c, rates, pivots = found.rows, found.rates, found.chosen
         if bool((rates[pivots] == 0).any()):
             continue  # λ = 0 and null directions among the pivots: algebraic
         inverse = torch.linalg.pinv(c[pivots])

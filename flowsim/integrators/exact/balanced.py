@@ -8,12 +8,14 @@ al. 2022; Dominé et al. 2024, arXiv 2409.14623). With coefficients c = [X; Y] a
 
 The product BCᵀ does not depend on which root M is taken. The factors themselves need M = N^{−½}O, where the
 rotation O' = KO, O(0) = I, is skew-driven (`_rotation`). Rank 1 is always balanced, and there O = 1.
-Sub-steps with ωh ≤ cap keep the rounding below ε·e^{cap} each.
+Sub-steps with ωh ≤ cap keep the rounding below ε·e^{cap} each; a long time is passed in one step (`one_shot`) as soon
+as that has the smaller bound.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,8 +23,11 @@ from torch import Tensor
 from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution, Status, rotated_bound
+from flowsim.integrators.exact.one_shot import jump, pivots_of
 
 CAP = 4.0  # ω·h of one sub-step: rounding e^4 ≈ 55 ε
+BLOCK = 32  # sub-steps after which one step for all the rest is tried
+JUMP_ROUNDING = 16.0  # rounding of one step, in units of ε times the condition number of its pivots
 MOST_STEPS = 200_000  # sub-steps of one solve
 ROTATION_STEP = 1.0 / 32  # ω·h of one sixth-order Magnus step: error of A and B about 1e-13
 
@@ -59,41 +64,93 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
     With `factors` the states are the flow's own B and C; without, they are right up to one orthogonal r × r
     matrix per state, which no product, loss, gradient norm or imbalance sees.
     """
+    batch, rows = B0.shape[0], B0.shape[-2]
     omega, cos, sin = (x[..., None] for x in rotated_modes(landscape.sigma, imbalance_value(B0, C0)))
     rates = torch.cat([omega, -omega], dim=-2)
-    rows = B0.shape[-2]
     state = torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2)
-    fastest = float(omega.max())
-    kept, growth, substeps = [], [], 0
-    clock, rounding = 0.0, 1.0
     turn = factors and B0.shape[-1] > 1
-    for time in times.tolist():
-        # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
-        count = max(1, math.ceil(fastest * (time - clock) / CAP)) if time > clock else 0
-        if turn and count:
-            count = max(count, _conditioning_steps(state, time - clock))
-        if substeps + count > MOST_STEPS:
-            break  # a horizon of ω·t beyond any use: keep what there is, and say so
-        for _ in range(count):
-            h = (time - clock) / count
-            state = _step_factors(state, rates, h, fastest) if turn else _step_product(state, rates, h)
-            rounding += math.exp(fastest * h)
-        substeps += count
-        clock = time
-        kept.append(state)
-        growth.append(rounding)
-    ended = [Status.COMPLETED if len(kept) == len(times) else Status.MAX_STEPS] * B0.shape[0]
-    kept += [torch.full_like(state, math.nan)] * (len(times) - len(kept))
-    growth += [rounding] * (len(times) - len(growth))
-    stacked = torch.stack(kept)
+    fastest = float(omega.max())
+    longest = float(torch.diff(times, prepend=times.new_zeros(1)).max())
+    # One step for a long time has pivots of its own for every member; sub-steps are the same for all.
+    alone = fastest * longest > BLOCK * CAP
+    parts = [state[i : i + 1] for i in range(batch)] if alone else [state]
+    runs = [_run(part, rates[i : i + 1] if alone else rates, times.tolist(), turn=turn) for i, part in enumerate(parts)]
+    stacked = torch.cat([run.states for run in runs], dim=1)
+    operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked)
     X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
     B, C = cos * X - sin * Y, sin * X + cos * Y
-    batch = B0.shape[0]
-    operations = torch.as_tensor(growth, dtype=B.dtype, device=B.device)[:, None]
+    share = batch // len(runs)
     return Solution(
-        B, C, ended, ["exact"] * batch, ["balanced"] * batch, [substeps] * batch,
-        [0] * batch, rotated_bound(B, C, operations),
+        B, C, [run.status for run in runs for _ in range(share)], ["exact"] * batch, ["balanced"] * batch,
+        [run.steps for run in runs for _ in range(share)], [0] * batch, rotated_bound(B, C, operations),
     )  # fmt: skip
+
+
+@dataclass
+class _Run:
+    """States (T, S, 2q, r) of members that share their sub-steps, and their rounding in units of ε, (T, S)."""
+
+    states: Tensor
+    rounding: Tensor
+    status: Status
+    steps: int
+
+
+def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool) -> _Run:
+    states = state.new_full((len(times), *state.shape), math.nan)
+    rounding = torch.ones(len(times), state.shape[0], dtype=torch.float64, device=state.device)
+    clock, taken, bound = 0.0, 0, 1.0
+    for place, time in enumerate(times):
+        if time > clock:
+            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, turn=turn)
+            if moved is None:
+                rounding[place:] = bound
+                return _Run(states, rounding, Status.MAX_STEPS, taken)
+            state, steps, added = moved
+            taken, bound, clock = taken + steps, bound + added, time
+        states[place], rounding[place] = state, bound
+    return _Run(states, rounding, Status.COMPLETED, taken)
+
+
+def _advance(
+    state: Tensor, rates: Tensor, span: float, allowed: int, *, turn: bool
+) -> tuple[Tensor, int, float] | None:
+    """The state after a time `span`, with the steps taken and their rounding; None beyond `allowed` steps."""
+    fastest, taken, bound = float(rates.max()), 0, 0.0
+    while span > 0:
+        # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
+        count = max(1, math.ceil(fastest * span / CAP), _conditioning_steps(state, span) if turn else 0)
+        if count > BLOCK and len(state) == 1:
+            whole = _one_step(state, rates, span, count, turn=turn)
+            if whole is not None:
+                return whole[0], taken + 1, bound + whole[1]
+        h, block = span / count, min(count, BLOCK)
+        if taken + block > allowed:
+            return None
+        for _ in range(block):
+            state = _step_factors(state, rates, h, fastest) if turn else _step_product(state, rates, h)
+        taken, bound = taken + block, bound + block * math.exp(fastest * h)
+        span = span - block * h if block < count else 0.0
+    return state, taken, bound
+
+
+def _one_step(state: Tensor, rates: Tensor, span: float, count: int, *, turn: bool) -> tuple[Tensor, float] | None:
+    """One step for the whole `span`, with its rounding; None where `count` sub-steps have the smaller error.
+
+    ZᵀZ' is symmetric along the flow, so its own factors turn against the best aligned ones by no more than the
+    square of the distance covered: where that is below rounding, alignment gives the factors too.
+    """
+    start = pivots_of(state[0], rates[0, :, 0])
+    bound, sub_steps = JUMP_ROUNDING * start.condition, count * math.exp(CAP)
+    if bound > sub_steps:
+        return None
+    moved = jump(start, span)
+    left, _, right = torch.linalg.svd(moved.mT @ state[0])
+    moved = moved @ (left @ right)
+    distance = torch.linalg.matrix_norm(moved - state[0]) / torch.linalg.matrix_norm(state[0])
+    if turn and not float(distance) ** 2 <= sub_steps * torch.finfo(state.dtype).eps:
+        return None
+    return moved[None], bound
 
 
 def _phi(rates: Tensor, h: float | Tensor) -> Tensor:
