@@ -1,8 +1,7 @@
-"""Frobenius objective: floor, limit, rate and stability limit of a λ-balanced start, from closed forms alone.
+"""Frobenius objective: where a start ends. Floor, limit, missing modes, overlap, from closed forms and Δ alone.
 
 Limit: BA(∞) = Σ_{j∈J} σ_j u_j v_jᵀ, where J are the greedily independent rows of c = [X; Y], taken in the order of
 falling rates, that belong to a growing mode (+ω, σ > 0). The Eckart–Young limit is the case J = {1, …, r}.
-Rate: the excess loss falls like e^{−2νt}, ν the smallest excited eigenvalue of the Hessian at the limit.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ def excess_limit(problem: Canonical) -> Tensor:
 
     For Δ = 0 every start ends at BA = 0: where Bᵀ(BA) = 0 and (BA)Aᵀ = 0, BA itself is zero.
     """
-    landscape = _landscape(problem)
+    landscape = landscape_of(problem)
     sigma = landscape.sigma
     if not bool((sigma > 0).any()):
         return sigma.new_zeros(problem.B.shape[0])
@@ -45,9 +44,9 @@ def reachable_excess(problem: Canonical) -> Tensor:
     A mode whose rows of B and C are both zero at the start stays zero for ever; what is left is the best rank-r
     approximation by the other modes. Rows count as zero at the level of rounding of the factors.
     """
-    landscape = _landscape(problem)
+    landscape = landscape_of(problem)
     squares = landscape.sigma[: landscape.pairs].square()
-    absent = _absent(problem)
+    absent = absent_modes(problem)
     count = min(problem.rank, landscape.pairs)
     out = squares.new_zeros(problem.B.shape[0])
     for member in torch.nonzero(absent[:, :count].any(-1)).flatten().tolist():
@@ -59,11 +58,36 @@ def reachable_excess(problem: Canonical) -> Tensor:
 
 def kept_modes(problem: Canonical) -> list[list[int] | None]:
     """Indices of the singular modes that survive at t = ∞, per member; None where no closed form exists."""
-    sigma = _landscape(problem).sigma
+    sigma = landscape_of(problem).sigma
     return [
         None if found is None else [j for j in found.chosen if j < len(sigma) and bool(sigma[j] > 0)]
-        for found in _decompositions(problem)
+        for found in pivots(problem)
     ]
+
+
+def leading(problem: Canonical) -> list[int]:
+    """Indices of the modes of the Eckart–Young limit, 0 … min(r, rank Δ) − 1."""
+    return list(range(min(problem.rank, int((landscape_of(problem).sigma > 0).sum()))))
+
+
+def overlap(problem: Canonical) -> Tensor:
+    """How much of a start points to the Eckart–Young limit, (S,), from 0 (a leading direction is missing) to 1.
+
+    The smallest singular value of the growing parts X of the leading modes, over the size of the factors. Without a
+    closed form, that of their rows of B and C side by side: zero only where a direction is missing from both.
+    """
+    modes = leading(problem)
+    if not modes:
+        return problem.B.new_full((problem.B.shape[0],), torch.nan)
+    _, cos, sin = (
+        x[:, modes, None] for x in rotated_modes(landscape_of(problem).sigma, row_imbalance(problem.B, problem.C))
+    )
+    B, C = problem.B[:, modes], problem.C[:, modes]
+    grown = torch.linalg.svdvals(cos * B + sin * C)[:, -1]
+    there = torch.linalg.svdvals(torch.cat([B, C], dim=-1))[:, -1]
+    size = torch.linalg.matrix_norm(torch.cat([problem.B, problem.C], dim=-2), ord=2)
+    closed = torch.tensor(closed_form_holds(problem), device=grown.device)
+    return torch.where(closed, grown, there) / size
 
 
 def missing_modes(problem: Canonical) -> list[list[int]]:
@@ -71,11 +95,9 @@ def missing_modes(problem: Canonical) -> list[list[int]]:
 
     Without a closed form: those absent from the start, which stay absent.
     """
-    landscape = _landscape(problem)
-    wanted = min(problem.rank, int((landscape.sigma > 0).sum()))
-    absent = _absent(problem)
+    absent = absent_modes(problem)
     return [
-        [j + 1 for j in range(wanted) if (bool(absent[member, j]) if kept is None else j not in kept)]
+        [j + 1 for j in leading(problem) if (bool(absent[member, j]) if kept is None else j not in kept)]
         for member, kept in enumerate(kept_modes(problem))
     ]
 
@@ -86,7 +108,7 @@ def wrong_determinant(problem: Canonical) -> list[bool]:
     Square full-rank Δ, rank n and λ = 0: BA is invertible or singular for ever, and the sign of its determinant is
     conserved; where it is not that of Δ (here diag σ, positive) the last mode is never learnt.
     """
-    landscape, B, C = _landscape(problem), problem.B, problem.C
+    landscape, B, C = landscape_of(problem), problem.B, problem.C
     square = len(landscape.sigma) == landscape.pairs == problem.rank and bool((landscape.sigma > 0).all())
     balanced = (row_imbalance(B, C) == 0).all(-1)
     if not square:
@@ -101,9 +123,9 @@ def escape_time(problem: Canonical) -> Tensor:
     smallest ln(1/|L_ij|)/(e_i − e_j) has passed. Infinite where the zeros are exact, NaN where nothing is missing or
     no closed form exists.
     """
-    sigma = _landscape(problem).sigma
+    sigma = landscape_of(problem).sigma
     out = sigma.new_full((problem.B.shape[0],), torch.nan)
-    for member, (found, missing) in enumerate(zip(_decompositions(problem), missing_modes(problem), strict=True)):
+    for member, (found, missing) in enumerate(zip(pivots(problem), missing_modes(problem), strict=True)):
         if found is None or not missing:
             continue
         times = [sigma.new_tensor(torch.inf)]
@@ -119,16 +141,22 @@ def escape_time(problem: Canonical) -> Tensor:
     return out
 
 
-def _absent(problem: Canonical) -> Tensor:
+def absent_modes(problem: Canonical) -> Tensor:
     """Modes whose rows of B and C are both zero at the level of rounding of the factors, (S, p) bool."""
-    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
-    noise = torch.finfo(rows.dtype).eps * sum(problem.B.shape[-2:]) * torch.linalg.vector_norm(rows, dim=-1)
-    return rows[:, : _landscape(problem).pairs] <= noise[:, None]
+    there = present_rows(problem, problem.B) | present_rows(problem, problem.C)
+    return ~there[:, : landscape_of(problem).pairs]
 
 
-def _decompositions(problem: Canonical) -> list[Pivots | None]:
+def present_rows(problem: Canonical, X: Tensor) -> Tensor:
+    """Rows of a factor X (S, q, r) of the start that are above the rounding of both factors, (S, q) bool."""
+    size = torch.hypot(torch.linalg.matrix_norm(problem.B), torch.linalg.matrix_norm(problem.C))
+    noise = torch.finfo(X.dtype).eps * sum(X.shape[-2:]) * size
+    return torch.linalg.vector_norm(X, dim=-1) > noise[:, None]
+
+
+def pivots(problem: Canonical) -> list[Pivots | None]:
     """Rotated rows and pivots of each member; None where no closed form exists."""
-    omega, cos, sin = rotated_modes(_landscape(problem).sigma, row_imbalance(problem.B, problem.C))
+    omega, cos, sin = rotated_modes(landscape_of(problem).sigma, row_imbalance(problem.B, problem.C))
     found: list[Pivots | None] = []
     for member, closed in enumerate(closed_form_holds(problem)):
         if not closed:
@@ -141,91 +169,20 @@ def _decompositions(problem: Canonical) -> list[Pivots | None]:
     return found
 
 
-def convergence_rate(problem: Canonical) -> Tensor:
-    """2ν in canonical time for each member, (S,); NaN where no closed form exists or the decay is algebraic.
-
-    Every other row of c is a combination L of the pivots; L_kj decays like e^{−(e_j − e_k)t}, and the slowest of
-    those present is ν. Pairs of equal rates only turn within a tie or a null space. Holds at the Eckart–Young
-    limit; a start that ends elsewhere gets NaN.
-    """
-    sigma = _landscape(problem).sigma
-    wanted = list(range(min(problem.rank, int((sigma > 0).sum()))))
-    out = sigma.new_full((problem.B.shape[0],), torch.nan)
-    for member, (found, kept) in enumerate(zip(_decompositions(problem), kept_modes(problem), strict=True)):
-        if found is None or kept != wanted or not wanted:
-            continue
-        c, rates, pivots = found.rows, found.rates, found.chosen
-        if bool((rates[pivots] == 0).any()):
-            continue  # λ = 0 and null directions among the pivots: algebraic
-        inverse = torch.linalg.pinv(c[pivots])
-        rounding = torch.finfo(c.dtype).eps * sum(c.shape)
-        gaps = rates[pivots] - rates[:, None]
-        mixed = (c @ inverse).abs() > rounding * torch.linalg.matrix_norm(c) * torch.linalg.matrix_norm(inverse)
-        mixed &= gaps > rounding * rates.abs().max()
-        mixed[pivots] = False
-        # Each kept mode also approaches its own σ, at 2ω.
-        out[member] = 2 * torch.cat([gaps[mixed], 2 * rates[kept[-1:]]]).min()
-    return out
-
-
-def sharpness_limit(problem: Canonical) -> Tensor:
-    """λ_max = ‖A‖₂² + ‖B‖₂² of the canonical Hessian at the Eckart–Young limit, (S,); NaN where not known.
-
-    At the limit AAᵀ and BᵀB have the eigenvalues ω_i ∓ λ_i/2 of the modes that are there; for one common λ this is
-    √(4σ1² + λ²).
-    """
-    half = row_imbalance(problem.B, problem.C) / 2
-    omega = torch.hypot(_landscape(problem).sigma.expand_as(half), half)
-    rows = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1))
-    there = rows > 0
-    out = torch.where(there, omega - half, 0.0).amax(-1) + torch.where(there, omega + half, 0.0).amax(-1)
-    known = torch.tensor(closed_form_holds(problem), device=out.device)
-    reached = excess_limit(problem) == 0
-    return torch.where(known & reached, out, torch.full_like(out, torch.nan))
-
-
-def local_rate(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
-    """2ν from the Gram matrices of states (S, q, r) at a minimum, any imbalance; canonical; NaN where algebraic.
-
-    K_a = CᵀC and K_b = BᵀB. Rank below rank Δ: the smallest eigenvalue of [[K_a, −σI], [−σI, K_b]] for the next
-    smaller singular value σ. Rank equal to rank Δ: the smallest of λ_min(K_a) + λ_min(K_b) and, where B (A) has a
-    part outside the range of Δ, λ_min(K_a) (λ_min(K_b)).
-    """
-    landscape = _landscape(problem)
-    sigma, rank = landscape.sigma, problem.rank
-    present = int((sigma > 0).sum())
-    gram_a, gram_b = C.mT @ C, B.mT @ B
-    if rank < present:
-        beyond = sigma[rank:] < sigma[rank - 1] * (1 - torch.finfo(sigma.dtype).eps * len(sigma))
-        if not bool(beyond.any()):
-            return sigma.new_zeros(B.shape[0])
-        following = sigma[int(beyond.to(torch.int64).argmax()) + rank]
-        cross = (-following * torch.eye(rank, dtype=B.dtype, device=B.device)).expand_as(gram_a)
-        block = torch.cat([torch.cat([gram_a, cross], dim=-1), torch.cat([cross, gram_b], dim=-1)], dim=-2)
-        return 2 * torch.linalg.eigvalsh(block)[..., 0]
-    if rank > present:
-        return sigma.new_full((B.shape[0],), torch.nan)
-    least_a, least_b = torch.linalg.eigvalsh(gram_a)[..., 0], torch.linalg.eigvalsh(gram_b)[..., 0]
-    nu = least_a + least_b
-    outside_b = problem.B[:, present:].abs().amax((-2, -1)) > 0 if present < len(sigma) else least_a.new_zeros(()) > 0
-    outside_c = problem.C[:, present:].abs().amax((-2, -1)) > 0 if present < len(sigma) else least_a.new_zeros(()) > 0
-    nu = torch.where(outside_b, torch.minimum(nu, least_a), nu)
-    return 2 * torch.where(outside_c, torch.minimum(nu, least_b), nu)
-
-
 def loss_floor(problem: Canonical) -> Tensor:
     """½Σ_{i>r}σ_i², 0-d, from Δ alone: not by the landscape's floor, which is part of every recorded loss."""
-    squares = _landscape(problem).sigma.square()
+    squares = landscape_of(problem).sigma.square()
     ranks = torch.arange(1, len(squares) + 1, device=squares.device)
     return 0.5 * torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
 
 
 def energy(problem: Canonical) -> Tensor:
     """Share of the first r singular values of Δ in Σσ_i², 0-d; NaN for Δ = 0."""
-    squares = _landscape(problem).sigma.square()
+    squares = landscape_of(problem).sigma.square()
     return squares[: problem.rank].sum() / squares.sum()
 
 
-def _landscape(problem: Canonical) -> FrobeniusLandscape:
+def landscape_of(problem: Canonical) -> FrobeniusLandscape:
+    """The Frobenius landscape of a problem."""
     assert isinstance(problem.landscape, FrobeniusLandscape)
     return problem.landscape

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
-from flowsim.theory import frobenius, trace_squared
+from flowsim.theory import frobenius, rates, trace_squared
 
 
 def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[str, Tensor]:
@@ -23,39 +24,78 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
     stop : float
         The last flow time.
     """
-    landscape, kappa, clock = problem.landscape, problem.curvature, problem.clock
+    kappa, clock = problem.curvature, problem.clock
     batch = problem.B.shape[0]
-    floor = problem.B.new_zeros(())
+    known = (_frobenius if isinstance(problem.landscape, FrobeniusLandscape) else _trace_squared)(problem, stop)
     nan = problem.B.new_full((batch,), math.nan)
-    if isinstance(landscape, FrobeniusLandscape):
-        floor, limit = frobenius.loss_floor(problem), frobenius.excess_limit(problem)
-        reachable, escape = frobenius.reachable_excess(problem), frobenius.escape_time(problem)
-        start = floor + landscape.excess(problem.B, problem.C)
-        error = torch.where(start > 0, ((floor + limit) / start).clamp_min(0.0).sqrt(), nan)
-        rate, sharpness = frobenius.convergence_rate(problem), frobenius.sharpness_limit(problem)
-        horizon, rounding, effective = nan, nan, nan
-        energy = frobenius.energy(problem).expand(batch)
-    else:
-        limit = reachable = trace_squared.excess_limit(problem)
-        escape = trace_squared.escape_time(problem)
-        error, _ = trace_squared.relative_error(problem, math.inf)
-        horizon, rounding = trace_squared.relative_error(problem, clock * stop)
-        sharpness = trace_squared.speed(problem)
-        rate, effective, energy = 2 * sharpness, trace_squared.effective_rank(problem), nan
-    return {
-        "loss_floor": (kappa * floor).expand(batch),
-        "loss_limit": kappa * (floor + limit),
-        "loss_reachable": kappa * (floor + torch.where(limit.isnan(), reachable, limit)),
-        "escape_time": escape / clock,
-        "relative_error_limit": error,
+    # The constant of C·t^(−power) carries a time to the power; that of C·e^(−rate·t) none.
+    unit = torch.where(known.power.isnan(), torch.ones_like(nan), clock**-known.power)
+    values = {
+        "loss_floor": kappa * known.floor,
+        "loss_limit": kappa * (known.floor + known.limit),
+        "loss_reachable": kappa * (known.floor + torch.where(known.limit.isnan(), known.reachable, known.limit)),
+        "escape_time": known.escape / clock,
+        "overlap": known.overlap,
+        "relative_error_limit": known.error,
+        "relative_error_horizon": nan,
+        "relative_error_rounding": nan,
+        "effective_rank": nan,
+        "convergence_rate": clock * known.rate,
+        "convergence_power": known.power,
+        "excess_constant": kappa * unit * known.constant,
+        "stability_limit": 2 / (clock * known.sharpness),
+        "sequential_stability_limit": known.sequential / clock,
+        "parameters": problem.B.new_full((), float(problem.rank * sum(shape))),
+        "energy": nan,
+    }
+    return {name: value.expand(batch) for name, value in (values | known.own).items()}
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What both objectives know, canonical, (S,) or 0-d each; `own` holds variables of one of them."""
+
+    floor: Tensor
+    limit: Tensor
+    reachable: Tensor
+    escape: Tensor
+    overlap: Tensor
+    error: Tensor
+    rate: Tensor
+    power: Tensor
+    constant: Tensor
+    sharpness: Tensor
+    sequential: Tensor
+    own: dict[str, Tensor]
+
+
+def _frobenius(problem: Canonical, stop: float) -> _Known:
+    floor, limit = frobenius.loss_floor(problem), frobenius.excess_limit(problem)
+    start = floor + problem.landscape.excess(problem.B, problem.C)
+    error = ((floor + limit) / start).clamp_min(0.0).sqrt()
+    end = rates.decay(problem)
+    return _Known(
+        floor, limit, frobenius.reachable_excess(problem), frobenius.escape_time(problem),
+        frobenius.overlap(problem), torch.where(start > 0, error, torch.full_like(error, math.nan)),
+        end.rate, end.power, end.constant,
+        rates.sharpness_limit(problem), rates.sequential_limit(problem), {"energy": frobenius.energy(problem)},
+    )  # fmt: skip
+
+
+def _trace_squared(problem: Canonical, stop: float) -> _Known:
+    limit, speed = trace_squared.excess_limit(problem), trace_squared.speed(problem)
+    error, _ = trace_squared.relative_error(problem, math.inf)
+    horizon, rounding = trace_squared.relative_error(problem, problem.clock * stop)
+    own = {
         "relative_error_horizon": horizon,
         "relative_error_rounding": rounding,
-        "effective_rank": effective,
-        "convergence_rate": clock * rate,
-        "stability_limit": 2 / (clock * sharpness),
-        "parameters": problem.B.new_full((batch,), float(problem.rank * sum(shape))),
-        "energy": energy,
+        "effective_rank": trace_squared.effective_rank(problem),
     }
+    return _Known(
+        problem.B.new_zeros(()), limit, limit, trace_squared.escape_time(problem), trace_squared.overlap(problem),
+        error, 2 * speed, trace_squared.power(problem), trace_squared.excess_constant(problem),
+        speed, trace_squared.sequential_limit(problem), own,
+    )  # fmt: skip
 
 
 def missing_modes(problem: Canonical) -> list[str]:
@@ -79,7 +119,7 @@ def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, T
     mask = finite[:, None, None]
     B, C = torch.where(mask, B, torch.zeros_like(B)), torch.where(mask, C, torch.zeros_like(C))
     if isinstance(problem.landscape, FrobeniusLandscape):
-        rate = frobenius.local_rate(problem, B, C)
+        rate = rates.local_rate(problem, B, C)
         largest = [torch.linalg.matrix_norm(X, ord=2).square() for X in (B, C)]
         sharpness = largest[0] + largest[1]
     else:

@@ -1,30 +1,69 @@
-"""Trace-squared objective: limits, rates and the relative-error law of any start, from Gram scalars alone.
+"""Trace-squared objective: limits, rates, times and the relative-error law of any start, from Gram scalars alone.
 
-Notation as in `integrators.exact.trace_squared`. With K_a = AAᵀ, K_b = BᵀB, K_c = AB at time 0, sh = sinh s and
-ch = cosh s, the size of the update is
+Notation as in `integrators.exact.trace_squared`: u = B + C, v = B − C, x = num/den. From
+BCᵀ = ¼(u + v)(u − v)ᵀ and u = u0/√x, v = v0·√x the update is ΔW = ¼((1/x − 1)u0u0ᵀ − (x − 1)v0v0ᵀ), so that, with
+K_u = u0ᵀu0, K_v = v0ᵀv0 and δ = num − den = 4τ0(1 − e^{−Dt}),
 
-    ‖ΔW‖² = 2sh⁴(⟨K_a, K_b⟩ + tr K_c²) − 4sh³ch⟨K_a + K_b, K_c⟩ + sh²ch²(‖K_a‖² + ‖K_b‖² + 2‖K_c‖²),
+    ‖ΔW‖² = δ²/16·(‖K_u‖²/num² + 2‖u0ᵀv0‖²/(num·den) + ‖K_v‖²/den²),
 
-and the relative error e² = n‖ΔW‖²/τ0² − 2(τ0 − τ)/τ0 + 1. For B0 = 0 and t = ∞: e = √(n/r_eff − 1) with
-r_eff = ‖A0‖⁴/‖A0A0ᵀ‖² ≤ r; orthonormal rows give r_eff = r.
+a sum of non-negative terms, good on a saddle and next to it. The relative error is
+e² = n‖ΔW‖²/τ0² − 2(τ0 − τ)/τ0 + 1. For B0 = 0 and t = ∞: e = √(n/r_eff − 1) with r_eff = ‖A0‖⁴/‖A0A0ᵀ‖² ≤ r.
 """
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import TraceLandscape, inner
-from flowsim.integrators.exact.trace_squared import riccati
+from flowsim.integrators.exact.trace_squared import rates, riccati
 
 
-def _norms(problem: Canonical) -> tuple[TraceLandscape, Tensor, Tensor, Tensor]:
-    landscape = problem.landscape
-    assert isinstance(landscape, TraceLandscape)
-    nu = torch.linalg.matrix_norm(problem.B + problem.C)
-    nv = torch.linalg.matrix_norm(problem.B - problem.C)
-    return landscape, nu, nv, landscape.trace(problem.B, problem.C)
+@dataclass(frozen=True)
+class _Start:
+    """The scalars of a batch of starts, (S,) each."""
+
+    problem: Canonical
+
+    @property
+    def landscape(self) -> TraceLandscape:
+        landscape = self.problem.landscape
+        assert isinstance(landscape, TraceLandscape)
+        return landscape
+
+    @property
+    def w(self) -> Tensor:
+        return self.landscape.w
+
+    @cached_property
+    def u(self) -> Tensor:
+        return self.problem.B + self.problem.C
+
+    @cached_property
+    def v(self) -> Tensor:
+        return self.problem.B - self.problem.C
+
+    @cached_property
+    def nu(self) -> Tensor:
+        return torch.linalg.matrix_norm(self.u)
+
+    @cached_property
+    def nv(self) -> Tensor:
+        return torch.linalg.matrix_norm(self.v)
+
+    @cached_property
+    def trace0(self) -> Tensor:
+        return self.landscape.trace(self.problem.B, self.problem.C)
+
+    @cached_property
+    def rates(self) -> tuple[Tensor, Tensor, Tensor]:
+        """D, P, M."""
+        return rates(self.w, self.nu, self.nv)
 
 
 def on_saddle(problem: Canonical) -> Tensor:
@@ -33,27 +72,25 @@ def on_saddle(problem: Canonical) -> Tensor:
     Zero means zero to rounding of the factors: what is left then decides only when rounding leaves the saddle
     (`escape_time`).
     """
-    landscape, nu, nv, _ = _norms(problem)
-    noise = torch.finfo(nu.dtype).eps * sum(problem.B.shape[-2:]) * torch.hypot(nu, nv)
-    return ((nv <= noise) & (landscape.w > 0)) | ((nu <= noise) & (landscape.w < 0))
+    start = _Start(problem)
+    noise = torch.finfo(start.nu.dtype).eps * sum(problem.B.shape[-2:]) * torch.hypot(start.nu, start.nv)
+    return ((start.nv <= noise) & (start.w > 0)) | ((start.nu <= noise) & (start.w < 0))
 
 
 def escape_time(problem: Canonical) -> Tensor:
     """Canonical time at which rounding leaves the saddle, (S,): infinite if V (or U) is exactly zero, NaN off it."""
-    landscape, nu, nv, _ = _norms(problem)
-    uv = nu * nv
-    D = torch.hypot(2 * landscape.w, uv)
-    large = D + 2 * landscape.w.abs()
-    lost = torch.where(landscape.w > 0, nv, nu).square() + uv * (uv / large)
-    time = torch.log(large / lost) / D
+    start = _Start(problem)
+    D, P, M = start.rates
+    kept, lost = (P, start.nv.square() + M) if bool(start.w > 0) else (M, start.nu.square() + P)
+    time = torch.log(kept / lost) / D
     return torch.where(on_saddle(problem), time, torch.full_like(time, torch.nan))
 
 
 def excess_limit(problem: Canonical) -> Tensor:
     """Canonical loss at t = ∞: ½w² on the saddle's stable manifold, else 0, (S,)."""
-    landscape, _, _, trace0 = _norms(problem)
-    limit = torch.where(on_saddle(problem), landscape.w, torch.zeros_like(trace0))
-    return 0.5 * torch.where(trace0 == 0, torch.zeros_like(limit), limit).square()
+    start = _Start(problem)
+    limit = torch.where(on_saddle(problem), start.w, torch.zeros_like(start.trace0))
+    return 0.5 * torch.where(start.trace0 == 0, torch.zeros_like(limit), limit).square()
 
 
 def speed(problem: Canonical) -> Tensor:
@@ -61,54 +98,113 @@ def speed(problem: Canonical) -> Tensor:
 
     NaN where the loss stays positive or falls algebraically (D = 0).
     """
-    landscape, nu, nv, _ = _norms(problem)
-    D = torch.hypot(2 * landscape.w, nu * nv)
+    D, _, _ = _Start(problem).rates
     return torch.where(on_saddle(problem) | (D == 0), torch.full_like(D, torch.nan), D)
+
+
+def power(problem: Canonical) -> Tensor:
+    """2 where the loss falls algebraically, like t⁻² (D = 0: w = 0 and one of U, V zero, not both), else NaN, (S,)."""
+    start = _Start(problem)
+    falls = (start.rates[0] == 0) & ((start.nu > 0) | (start.nv > 0))
+    return torch.where(falls, 2.0, torch.nan).to(start.nu)
+
+
+def overlap(problem: Canonical) -> Tensor:
+    """Share of a start in the direction that leaves the saddle A = B = 0, √(V/(U + V)) for w > 0, (S,).
+
+    √(U/(U + V)) for w < 0; NaN for w = 0, which has no saddle there, and for A = B = 0.
+    """
+    start = _Start(problem)
+    grown = start.nv if bool(start.w > 0) else start.nu
+    share = grown / torch.hypot(start.nu, start.nv)
+    return torch.where(start.w == 0, torch.full_like(share, torch.nan), share)
+
+
+def excess_constant(problem: Canonical) -> Tensor:
+    """Canonical C with excess → C·e^{−2Dt}, or → C·t⁻² where the decay is algebraic, (S,); NaN where neither holds.
+
+    τ → 4D²τ0/((U + P)(V + M))·e^{−Dt}; for D = 0 (w = 0 and U or V zero) τ → 2τ0/((U + V)t).
+    """
+    start = _Start(problem)
+    D, P, M = start.rates
+    U, V = start.nu.square(), start.nv.square()
+    lead = torch.where(D > 0, (2 * D / (U + P)) * (2 * D / (V + M)), 2 / (U + V)) * start.trace0
+    gone = on_saddle(problem) | (start.trace0 == 0) | ((U == 0) & (V == 0))
+    return torch.where(gone, torch.full_like(lead, torch.nan), 0.5 * lead.square())
+
+
+def time_to(problem: Canonical, excess: Tensor) -> Tensor:
+    """Canonical time at which the loss has fallen to `excess` (S,), exact; ∞ where it never does, 0 where it has.
+
+    With y = τ0/τ − 1 and e^{Dt} = 1 + δ the closed form is a quadratic equation for δ.
+    """
+    start = _Start(problem)
+    D, P, M = start.rates
+    U, V = start.nu.square(), start.nv.square()
+    y = start.trace0.abs() / (2 * excess).sqrt() - 1
+    safe = torch.where(D > 0, D, torch.ones_like(D))
+    g, a = (U + V) / safe - 2 * y, ((P + U) / safe) * ((M + V) / safe)
+    d = (g.square() + 4 * a * y.clamp_min(0.0)).sqrt()
+    delta = torch.where(g >= 0, 4 * y / (g + d), (d - g) / a)
+    time = torch.where(D > 0, torch.log1p(delta) / safe, 2 * y / (U + V))
+    return torch.where(y <= 0, torch.zeros_like(time), time)
+
+
+def sequential_limit(problem: Canonical) -> Tensor:
+    """Largest stable canonical step of sequential descent at the flow's limit, (S,); NaN where there is none.
+
+    At the limit a + b = D, and a − b = ‖A‖² − ‖B‖² is conserved.
+    """
+    D, half = speed(problem), _trace_imbalance(problem) / 2
+    return step_limit(D / 2 + half, D / 2 - half)
+
+
+def _trace_imbalance(problem: Canonical) -> Tensor:
+    return problem.C.square().sum((-2, -1)) - problem.B.square().sum((-2, -1))
+
+
+def step_limit(a: Tensor, b: Tensor) -> Tensor:
+    """ℓ(a, b): the smallest step η at which |(1 − ηa)(1 − ηb)| exceeds 1, for a, b ≥ 0.
+
+    (a + b)/(ab) if (a + b)² < 8ab, where the product of the two factors then stays above −1; else the first root of
+    (1 − ηa)(1 − ηb) = −1. One factor zero leaves 2/a.
+    """
+    total, product = a + b, (a * b).clamp_min(0.0)
+    root = (total.square() - 8 * product).clamp_min(0.0).sqrt()
+    return torch.where(total.square() < 8 * product, total / product, 4 / (total + root))
 
 
 def relative_error(problem: Canonical, time: float) -> tuple[Tensor, Tensor]:
     """Exact relative error at a canonical time (∞ allowed), and the rounding error of its square, (S,) each.
 
-    Normalised by ΔW_full(∞); NaN for τ0 = 0. The rounding follows the size of the terms that are added, which
-    may cancel where both factors start away from zero.
+    Normalised by ΔW_full(∞); NaN for τ0 = 0.
     """
-    landscape, nu, nv, trace0 = _norms(problem)
-    saddle = on_saddle(problem)
-    if time == float("inf"):
-        D = torch.hypot(2 * landscape.w, nu * nv)
-        settled = 1e3 / torch.where(D > 0, D, torch.ones_like(D)).min()  # e^{−Dt} underflows for every member
-        horizon = settled.expand(1, 1)
+    start = _Start(problem)
+    D, P, M = start.rates
+    U, V, trace0 = start.nu.square(), start.nv.square(), start.trace0
+    algebraic = D == 0
+    if math.isinf(time):
+        num, den = U + P, V + M
+        change, trace = 4 * trace0, torch.zeros_like(trace0)
     else:
-        horizon = landscape.w.new_full((1, 1), time)
-    num, den, trace = (x[0] for x in riccati(landscape.w, nu, nv, trace0, horizon))
-    algebraic = torch.hypot(2 * landscape.w, nu * nv) == 0
-    root = (num * den).sqrt()
-    # x − 1 = (num − den)/den without cancellation: num − den = 4τ0·o, or 2τ0·t where D = 0.
-    D = torch.hypot(2 * landscape.w, nu * nv)
-    difference = torch.where(algebraic, 2 * trace0 * horizon[0], -4 * trace0 * torch.expm1(-D * horizon[0]))
-    sh, ch = difference / (2 * root), (num + den) / (2 * root)
-    gram_a, gram_b = problem.C.mT @ problem.C, problem.B.mT @ problem.B
-    cross = problem.C.mT @ problem.B
-    terms = torch.stack([
-        2 * sh**4 * (inner(gram_a, gram_b) + inner(cross, cross.mT)),
-        -4 * sh**3 * ch * inner(gram_a + gram_b, cross),
-        (sh * ch).square() * (inner(gram_a, gram_a) + inner(gram_b, gram_b) + 2 * inner(cross, cross)),
-    ])  # fmt: skip
-    # V = 0 or U = 0: B = C or B = −C for ever, and ΔW = (x^∓1 − 1)·B0C0ᵀ, where sinh and cosh would overflow.
-    factor = torch.where(nu > 0, den / num, torch.where(nv > 0, num / den, torch.ones_like(num)))
-    alone = (factor - 1).square() * inner(gram_a, gram_b)
-    one_sided = (nu == 0) | (nv == 0)
-    size = torch.where(one_sided, alone, terms.sum(0))
-    added = torch.where(one_sided, alone, terms.abs().sum(0))
-    unit = landscape.size / trace0.square()
-    moved = (trace0 - trace) / trace0
-    squared = unit * size - 2 * moved + 1
-    rounding = 64 * torch.finfo(unit.dtype).eps * (unit * added + 3)
-    if time == float("inf"):
-        # On the saddle both factors vanish: ΔW = −B0A0, τ = w.
-        gone = landscape.size * inner(gram_a, gram_b) / trace0.square() - 2 * (trace0 - landscape.w) / trace0 + 1
-        squared = torch.where(saddle, gone, squared)
-        squared = torch.where(algebraic, torch.full_like(squared, torch.nan), squared)
+        horizon = problem.B.new_full((1, 1), time)
+        num, den, trace = (x[0] for x in riccati(start.w, start.nu, start.nv, trace0, horizon))
+        change = torch.where(algebraic, 2 * trace0 * time, -4 * trace0 * torch.expm1(-D * time))
+    gram_u, gram_v = (torch.linalg.matrix_norm(X.mT @ X) for X in (start.u, start.v))
+    cross = torch.linalg.matrix_norm(start.u.mT @ start.v)
+
+    def share(size: Tensor, left: Tensor, right: Tensor) -> Tensor:
+        return torch.where(size > 0, (change / left) * size * (change / right) * size, torch.zeros_like(size))
+
+    size = (share(gram_u, num, num) + 2 * share(cross, num, den) + share(gram_v, den, den)) / 16
+    if math.isinf(time):
+        # On the saddle, and where the decay is algebraic, both factors vanish: ΔW = −B0A0, τ = w.
+        gone = on_saddle(problem) | algebraic
+        size = torch.where(gone, inner(problem.B.mT @ problem.B, problem.C.mT @ problem.C), size)
+        trace = torch.where(gone, start.w, trace)
+    unit = start.landscape.size / trace0.square()
+    squared = unit * size - 2 * (trace0 - trace) / trace0 + 1
+    rounding = 64 * torch.finfo(unit.dtype).eps * (unit * size + 3)
     nan = torch.full_like(squared, torch.nan)
     return torch.where(trace0 == 0, nan, squared.clamp_min(0.0).sqrt()), rounding
 

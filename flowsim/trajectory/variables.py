@@ -121,9 +121,24 @@ THEORY = {
         "rounding of the square of the exact relative error", "1", "64 eps x sum of terms"
     ),
     "effective_rank": Variable("effective rank of the start", "1", "|A0|_F^4 / |A0 A0^T|_F^2 where one factor is zero"),
-    "convergence_rate": Variable("asymptotic rate of the excess loss", "1/time", "excess loss ~ exp(-rate t)"),
+    "overlap": Variable(
+        "overlap of the start with the leading directions of its limit",
+        "1",
+        "smallest singular value of the growing parts of the leading modes / |(A0, B0)|_2 (trace-squared: of the "
+        "direction that leaves the saddle A = B = 0)",
+    ),
+    "convergence_rate": Variable("asymptotic rate of the excess loss", "1/time", "excess loss ~ C exp(-rate t)"),
+    "convergence_power": Variable(
+        "power of the decay of the excess loss where it is algebraic", "1", "excess loss ~ C t^(-power)"
+    ),
+    "excess_constant": Variable("constant C of the decay", LOSS, "with convergence_rate or convergence_power"),
     "stability_limit": Variable(
         "largest stable learning rate", "time", "2 / lambda_max at the limit, simultaneous descent"
+    ),
+    "sequential_stability_limit": Variable(
+        "largest stable learning rate of sequential descent",
+        "time",
+        "multipliers of A then B (or B then A) at the limit, one step on each",
     ),
     "parameters": Variable("trainable parameters", "1", "r (n + m)"),
     "energy": Variable("energy of the first r singular values", "1", "sum_{i<=r} sigma_i^2 / sum_i sigma_i^2"),

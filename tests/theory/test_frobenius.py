@@ -10,7 +10,7 @@ import torch
 
 from flowsim import Adapter, Frobenius, descend, simulate
 from flowsim.dynamics.coordinates import Canonical, canonical
-from flowsim.theory import frobenius
+from flowsim.theory import frobenius, rates
 from flowsim.theory.limits import end_state_rates
 from tests.oracles import reference as ref
 
@@ -77,7 +77,7 @@ def test_a_missing_mode_is_predicted() -> None:
     wanted = lost_energy(SIGMA, 2, [1, 2])
     assert float(frobenius.excess_limit(batch)) == pytest.approx(wanted, rel=1e-14)
     assert long_run(delta, A, np.zeros((4, 2)), 80.0)[0] == pytest.approx(wanted, rel=1e-10)
-    assert frobenius.convergence_rate(batch).isnan().all() and frobenius.sharpness_limit(batch).isnan().all()
+    assert rates.decay(batch).rate.isnan().all() and rates.sharpness_limit(batch).isnan().all()
     # λ = 0 and both factors of rank one: B = u·(1, 1), Aᵀ = v·(1, 1).
     rng = np.random.default_rng(2)
     u, v = ref.haar(rng, 4, 1), ref.haar(rng, 4, 1)
@@ -127,7 +127,7 @@ def test_ties_have_a_limit_of_the_loss() -> None:
         A, B = ref.balanced_start(np.random.default_rng(3), 5, 5, 2, value)
         batch = batch_of(delta, A, B)
         assert frobenius.excess_limit(batch).tolist() == [0.0]
-        rate = float(frobenius.convergence_rate(batch))
+        rate = float(rates.decay(batch).rate)
         omega = np.hypot(values, value / 2)
         assert rate == pytest.approx(2 * (omega[1] - omega[4]), rel=1e-12)
         assert observed_rate(delta, A, B, rate) == pytest.approx(rate, rel=0.03)
@@ -140,11 +140,17 @@ def test_unbalanced_starts_have_no_prediction() -> None:
     rng = np.random.default_rng(0)
     batch = batch_of(difference(4, 4, SIGMA), rng.standard_normal((2, 4)), rng.standard_normal((4, 2)))
     assert frobenius.kept_modes(batch) == [None]
-    for value in (frobenius.excess_limit, frobenius.convergence_rate, frobenius.sharpness_limit):
+    for value in (frobenius.excess_limit, rates.sharpness_limit, rates.sequential_limit):
         assert value(batch).isnan().all()
+    found = rates.decay(batch)
+    assert torch.stack([found.rate, found.power, found.constant]).isnan().all()
 
 
 # Rates
+
+
+def late_excess(delta: np.ndarray, A: np.ndarray, B: np.ndarray, time: float) -> float:
+    return float(simulate(objective_of(delta), Adapter(A, B), [time], error="product").excess_loss[0])
 
 
 def observed_rate(delta: np.ndarray, A: np.ndarray, B: np.ndarray, rate: float) -> float:
@@ -186,9 +192,12 @@ def rate_case(n: int, m: int, r: int, value: float, rank: int, zero: str) -> tup
 @pytest.mark.parametrize(("n", "m", "r", "value", "rank", "zero"), RATES)
 def test_the_excess_falls_at_the_predicted_rate(n: int, m: int, r: int, value: float, rank: int, zero: str) -> None:
     delta, (A, B) = rate_case(n, m, r, value, rank, zero)
-    rate = float(frobenius.convergence_rate(batch_of(delta, A, B)))
+    rate = float(rates.decay(batch_of(delta, A, B)).rate)
     # Corrections to the slope are of the relative size of the excess' next term: percents at most here.
     assert observed_rate(delta, A, B, rate) == pytest.approx(rate, rel=0.02)
+    constant = float(rates.decay(batch_of(delta, A, B)).constant)
+    time = math.log(1e12) / rate
+    assert late_excess(delta, A, B, time) == pytest.approx(constant * math.exp(-rate * time), rel=0.05, abs=0)
 
 
 @pytest.mark.parametrize(("n", "m", "r", "value", "rank", "zero"), FULL_SIDES)
@@ -196,8 +205,14 @@ def test_the_rate_knows_where_no_null_direction_is_left(
     n: int, m: int, r: int, value: float, rank: int, zero: str
 ) -> None:
     delta, (A, B) = rate_case(n, m, r, value, rank, zero)
-    rate = float(frobenius.convergence_rate(batch_of(delta, A, B)))
+    found = rates.decay(batch_of(delta, A, B))
+    rate, time = float(found.rate), math.log(1e12) / float(found.rate)
     assert observed_rate(delta, A, B, rate) == pytest.approx(rate, rel=0.02)
+    if r > min(n, m) and max(n, m) == r:
+        assert math.isnan(float(found.constant))  # a null pivot pulls on a learnt mode: no constant is claimed
+        return
+    predicted = float(found.constant) * math.exp(-rate * time)
+    assert late_excess(delta, A, B, time) == pytest.approx(predicted, rel=0.05, abs=0)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.5])
@@ -206,8 +221,58 @@ def test_the_rate_is_that_of_the_smallest_excited_mode(value: float) -> None:
     delta = difference(4, 4, SIGMA)
     U, _, Vt = np.linalg.svd(delta)
     A, B = (0.3 * Vt[:2], 0.3 * U[:, :2]) if value == 0 else (math.sqrt(-value) * Vt[:2], np.zeros((4, 2)))
-    rate = float(frobenius.convergence_rate(batch_of(delta, A, B)))
+    found = rates.decay(batch_of(delta, A, B))
+    rate, constant = float(found.rate), float(found.constant)
     assert rate == pytest.approx(4 * math.hypot(SIGMA[1], value / 2), rel=1e-12)
+    time = math.log(1e10) / rate
+    assert late_excess(delta, A, B, time) == pytest.approx(constant * math.exp(-rate * time), rel=1e-3, abs=0)
+
+
+def test_the_rate_of_aligned_modes_follows_their_own_imbalances() -> None:
+    """The second mode is much more imbalanced than the first: its ω is the larger one, the first is the slowest."""
+    delta = difference(4, 4, SIGMA)
+    U, _, Vt = np.linalg.svd(delta)
+    A, B = np.diag([0.3, 2.5]) @ Vt[:2], U[:, :2] @ np.diag([0.3, 0.1])
+    batch = batch_of(delta, A, B)
+    assert frobenius.excess_limit(batch).tolist() == [0.0]
+    assert float(rates.decay(batch).rate) == pytest.approx(4 * SIGMA[0], rel=1e-12)
+
+
+@pytest.mark.parametrize(("n", "m", "r", "value", "rank", "zero"), [row for row in RATES if row[2] <= row[4]])
+@pytest.mark.parametrize("update", ["a_first", "b_first"])
+def test_sequential_descent_loses_stability_at_its_limit(
+    n: int, m: int, r: int, value: float, rank: int, zero: str, update: str
+) -> None:
+    """The closed form against the largest multiplier of a round, just below and just above."""
+    from flowsim.theory.stability import round_multiplier
+
+    delta, (A, B) = rate_case(n, m, r, value, rank, zero)
+    batch = batch_of(delta, A, B)
+    end = simulate(objective_of(delta), Adapter(A, B), [1e4 / float(rates.decay(batch).rate)], error="product")
+    settled = batch_of(delta, end.A.values[-1], end.B.values[-1])
+    limit = float(rates.sequential_limit(batch))
+    low, high = (
+        float(round_multiplier(batch, settled.B, settled.C, update, limit * by)) for by in (1 - 1e-5, 1 + 1e-5)
+    )
+    assert low < 1 < high
+
+
+def test_overlap_is_zero_exactly_where_a_direction_is_missing() -> None:
+    delta = difference(5, 4, SIGMA[:4])
+    U, _, Vt = np.linalg.svd(delta)
+    rng = np.random.default_rng(0)
+    full = batch_of(delta, ref.haar(rng, 4, 2).T, np.zeros((5, 2)))
+    assert 0.01 < float(frobenius.overlap(full)) <= 1
+    for A, B in (
+        (Vt[1:3], np.zeros((5, 2))),  # mode 1 is absent
+        (0.5 * Vt[:2], U[:, :2] * [-0.5, 0.5]),  # mode 1 is anti-aligned
+        (np.array([[1.0], [2.0]]) * Vt[:1], np.array([[1.0, 3.0]]) * U[:, :1]),  # both columns carry mode 1 only
+    ):
+        assert float(frobenius.overlap(batch_of(delta, A, B))) < 1e-15
+    # Without a closed form: rows that are there, however small, count.
+    A = rng.standard_normal((2, 4))
+    A -= (A @ Vt[0])[:, None] * Vt[0] * (1 - 1e-7)
+    assert 1e-9 < float(frobenius.overlap(batch_of(delta, A, np.zeros((5, 2))))) < 1e-6
 
 
 def test_above_the_rank_of_the_difference_a_balanced_start_decays_algebraically() -> None:
@@ -215,9 +280,11 @@ def test_above_the_rank_of_the_difference_a_balanced_start_decays_algebraically(
     delta = difference(4, 4, SIGMA[:1])
     for r, missing in ((2, 1), (3, 2)):
         A, B = ref.balanced_start(np.random.default_rng(0), 4, 4, r, 0.0)
-        assert frobenius.convergence_rate(batch_of(delta, A, B)).isnan().all()
+        assert rates.decay(batch_of(delta, A, B)).rate.isnan().all()
         excess, _ = long_run(delta, A, B, 3000.0)
         assert 2 * excess * 3000.0**2 == pytest.approx(missing / 4, rel=0.02)
+        found = rates.decay(batch_of(delta, A, B))
+        assert (float(found.power), float(found.constant)) == (2.0, missing / 8)
 
 
 @pytest.mark.parametrize("scale", [0.5, 2.0])
@@ -254,20 +321,24 @@ def minimum(n: int, m: int, r: int, rank: int, seed: int = 0) -> tuple[np.ndarra
 def test_sharpness_and_local_rate_are_eigenvalues_of_the_hessian(n: int, m: int, r: int, rank: int) -> None:
     delta, A, B = minimum(n, m, r, rank)
     values = hessian(delta, A, B)
-    batch = batch_of(delta, A, B)
-    rate, sharpness = (float(x) for x in end_state_rates(batch, batch.B, batch.C))
+    rng = np.random.default_rng(1)
+    generic = batch_of(delta, rng.standard_normal((r, m)), rng.standard_normal((n, r)))
+    here = batch_of(delta, A, B)
+    missing = generic.B.shape[1] - here.B.shape[1]
+    state = [torch.nn.functional.pad(X, (0, 0, 0, missing)) for X in (here.B, here.C)]
+    rate, sharpness = (float(x) for x in end_state_rates(generic, *state))
     assert sharpness == pytest.approx(values[-1], rel=1e-10)
     assert sharpness == pytest.approx(np.linalg.norm(A, 2) ** 2 + np.linalg.norm(B, 2) ** 2, rel=1e-12)
-    gauge = r * r
-    np.testing.assert_allclose(values[:gauge], 0, atol=1e-9)
-    if r < rank or n == m == r:
-        assert rate == pytest.approx(2 * values[gauge], rel=1e-8)
-    else:
-        # Directions outside the range of Δ count only where a factor has a part there, and here none has.
-        assert np.abs(values - rate / 2).min() < 1e-8 and rate >= 2 * values[gauge] * (1 - 1e-8)
+    np.testing.assert_allclose(values[: r * r], 0, atol=1e-9)
+    # A start that contains every direction: the least eigenvalue that is not zero.
+    assert rate == pytest.approx(2 * values[values > 1e-6][0], rel=1e-8)
+    # From the minimum itself nothing beyond the learnt modes is excited: their own least α + β.
+    alpha, beta = np.linalg.eigvalsh(A @ A.T), np.linalg.eigvalsh(B.T @ B)
+    own, _ = end_state_rates(here, here.B, here.C)
+    assert float(own) == pytest.approx(2 * (alpha[0] + beta[0]), rel=1e-8)
 
 
-@pytest.mark.parametrize(("n", "m", "r", "rank"), MINIMA)
+@pytest.mark.parametrize(("n", "m", "r", "rank"), [*MINIMA, (5, 4, 3, 2), (4, 6, 3, 2)])
 @pytest.mark.parametrize("zero", ["", "B"])
 def test_unbalanced_runs_end_at_the_local_rate_of_their_end(n: int, m: int, r: int, rank: int, zero: str) -> None:
     """Gaussian starts: the rate computed from the end state is the slope of the last part of the run."""
@@ -290,7 +361,7 @@ def test_unbalanced_runs_end_at_the_local_rate_of_their_end(n: int, m: int, r: i
 def test_descent_is_stable_below_the_limit_and_leaves_the_minimum_above(value: float) -> None:
     delta = difference(4, 4, SIGMA)
     A, B = ref.balanced_start(np.random.default_rng(4), 4, 4, 2, value)
-    sharpness = float(frobenius.sharpness_limit(batch_of(delta, A, B)))
+    sharpness = float(rates.sharpness_limit(batch_of(delta, A, B)))
     assert sharpness == pytest.approx(math.hypot(2 * SIGMA[0], value), rel=1e-12)
     ds = simulate(objective_of(delta), Adapter(A, B), [0.0, 80.0])
     end, kick = (ds.A.values[-1], ds.B.values[-1]), 1e-6 * np.random.default_rng(0).standard_normal((4, 2))

@@ -152,7 +152,9 @@ def test_nothing_is_claimed_where_nothing_moves() -> None:
     assert float(trace_squared.excess_limit(batch)) == 0.0
     zero = batch_of(ref.Loss(np.zeros((5, 5)), None), A, A.T.copy())
     assert trace_squared.speed(zero).isnan().all()  # D = 0: algebraic
-    assert trace_squared.relative_error(zero, math.inf)[0].isnan().all()
+    # B = C dies like t^(-1/2): ΔW → −B0A0 although nothing is exponential.
+    direct = direct_error(ref.Loss(np.zeros((5, 5)), None), (A, A.T.copy()), (0 * A, 0 * A.T))
+    assert float(trace_squared.relative_error(zero, math.inf)[0]) == pytest.approx(direct, rel=1e-12)
     finite = [float(trace_squared.relative_error(zero, t)[0]) for t in (0.0, 1.0, 5.0)]
     A1, B1 = ref.flow(ref.Loss(np.zeros((5, 5)), None), A, A.T.copy(), [0.0, 1.0, 5.0])
     for got, a, b in zip(finite, A1, B1, strict=True):
@@ -194,3 +196,97 @@ def test_a_batch_and_infinity_do_not_mix_speeds() -> None:
         for i in range(5):
             alone, _ = trace_squared.relative_error(batch_of(loss, As[i], Bs[i]), time)
             torch.testing.assert_close(values[i : i + 1], alone, rtol=1e-9, atol=64 * EPS, equal_nan=True)
+
+
+def trace_family(loss: ref.Loss, pair: ref.Factors) -> list[Canonical]:
+    """Every kind of start with frozen traces of either sign, tiny, and zero."""
+    made = []
+    for w in (2.0, -2.0, 1e-6, 0.0):
+        W0 = loss.W0 - (np.trace(loss.W0) - w) / 5 * np.eye(5)
+        np.fill_diagonal(W0, W0.diagonal() if w else 0.0)
+        made += [batch_of(ref.Loss(W0, None, loss.c, loss.s), A, B) for A, B in starts(*pair).values()]
+    return made
+
+
+def test_the_time_to_a_loss_is_the_time_at_which_the_flow_has_it() -> None:
+    """The inverse of the closed form; ∞ where the saddle keeps the loss above, 0 where it is there already."""
+    from flowsim.integrators.exact.trace_squared import solve
+
+    loss, pair = case()
+    for batch in trace_family(loss, pair):
+        start = batch.landscape.excess(batch.B, batch.C)
+        if float(start) == 0:
+            continue
+        for share in (0.9, 1e-2, 1e-12):
+            time = trace_squared.time_to(batch, share * start)
+            if float(trace_squared.excess_limit(batch)) > share * float(start):
+                assert time.isinf()
+                continue
+            there = solve(batch.landscape, batch.B, batch.C, time).excess
+            # τ is known to its own rounding; a relative change ε of the time moves it by ε·D·t.
+            D = float(trace_squared.speed(batch).nan_to_num())
+            assert float(there) == pytest.approx(share * float(start), rel=64 * EPS * (1 + D * float(time)))
+        assert float(trace_squared.time_to(batch, 2 * start)) == 0.0
+
+
+def test_the_last_phase_has_its_constant() -> None:
+    """excess → C·e^{−2Dt}, or C·t⁻² where D = 0."""
+    from flowsim.integrators.exact.trace_squared import solve
+
+    loss, pair = case()
+    for batch in trace_family(loss, pair):
+        constant, power = float(trace_squared.excess_constant(batch)), float(trace_squared.power(batch))
+        if math.isnan(constant):
+            assert bool(trace_squared.on_saddle(batch)) or float(batch.landscape.excess(batch.B, batch.C)) == 0
+            continue
+        D = float(trace_squared.speed(batch))
+        time = 20 / D if math.isnan(power) else 1e9
+        late = float(solve(batch.landscape, batch.B, batch.C, torch.tensor([time], dtype=torch.float64)).excess)
+        shape = math.exp(-2 * D * time) if math.isnan(power) else time**-power
+        assert late == pytest.approx(constant * shape, rel=1e-6)
+
+
+def test_next_to_a_saddle_no_digit_is_lost() -> None:
+    """V = 1e-30·U instead of 0: sinh and cosh of the angle reach 1e15, yet the error keeps its digits (mpmath)."""
+    import mpmath
+
+    loss, (A, _) = case()
+    W0 = loss.W0 - (np.trace(loss.W0) - 2.0) / 5 * np.eye(5)
+    B = A.T.copy()
+    B[0, 0] *= 1 + 4 * EPS
+    batch = batch_of(ref.Loss(W0, None, 0.5, 1.0), A, B)
+    assert 0 < float((batch.B - batch.C).norm()) < 1e-15
+    with mpmath.workdps(60):
+        Bm, Cm = mpmath.matrix(B.tolist()), mpmath.matrix(A.T.tolist())
+        W = mpmath.matrix(W0.tolist())
+        w = mpmath.fsum(W[i, i] for i in range(5))
+        u, v = Bm + Cm, Bm - Cm
+        U, V = (mpmath.fsum(x**2 for x in X) for X in (u, v))
+        D = mpmath.sqrt(4 * w**2 + U * V)
+        high, low = (2 * w + D) / V, (2 * w - D) / V
+        tau0 = w + (U - V) / 4
+        for t in (1.0, 5.0, 12.0, 20.0):
+            ratio = (1 - high) / (1 - low) * mpmath.exp(-D * t)
+            x = (high - low * ratio) / (1 - ratio)
+            change = ((1 / x - 1) * u * u.T - (x - 1) * v * v.T) / 4
+            error = change + tau0 / 5 * mpmath.eye(5)
+            exact = float(mpmath.sqrt(mpmath.fsum(y**2 for y in error)) / abs(tau0 / 5 * mpmath.sqrt(5)))
+            got, rounding = (float(y) for y in trace_squared.relative_error(batch, t))
+            assert rounding < 1e-11
+            assert abs(got**2 - exact**2) <= rounding
+
+
+def test_sequential_descent_loses_stability_at_its_limit() -> None:
+    """ℓ(a, b) against the multiplier of a round, from balanced to lopsided."""
+    for a, b in ((1.0, 1.0), (1.0, 0.5), (1.0, 0.3), (2.0, 0.1), (0.01, 3.0), (1.0, 0.0)):
+        limit = float(trace_squared.step_limit(*torch.tensor([[a], [b]], dtype=torch.float64)))
+        assert abs((1 - limit * (1 - 1e-9) * a) * (1 - limit * (1 - 1e-9) * b)) < 1
+        assert abs((1 - limit * (1 + 1e-9) * a) * (1 - limit * (1 + 1e-9) * b)) > 1
+        grid = np.linspace(0, limit, 1001)[1:-1]
+        assert (np.abs((1 - grid * a) * (1 - grid * b)) < 1).all()  # and no earlier limit
+    loss, (A, B) = case()
+    batch = batch_of(ref.Loss(loss.W0, None, 0.5, 1.0), A, B)
+    end = simulate(TraceSquared(loss.W0), Adapter(A, B), [100.0])
+    a, b = (float((end[name].values[-1] ** 2).sum()) for name in "AB")
+    exact = float(trace_squared.step_limit(*torch.tensor([[a], [b]], dtype=torch.float64)))
+    assert float(trace_squared.sequential_limit(batch)) == pytest.approx(exact, rel=1e-10)

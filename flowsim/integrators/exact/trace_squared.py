@@ -32,6 +32,15 @@ def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> S
     )  # fmt: skip
 
 
+def rates(w: Tensor, nu: Tensor, nv: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """D = √(4w² + UV), P = D + 2w and M = D − 2w, (S,) each: none by a difference, PM = UV."""
+    uv = nu * nv
+    D = torch.hypot(2 * w, uv)
+    large = D + 2 * w.abs()
+    small = uv * (uv / torch.where(large > 0, large, torch.ones_like(large)))
+    return (D, large, small) if bool(w >= 0) else (D, small, large)
+
+
 def riccati(w: Tensor, nu: Tensor, nv: Tensor, trace0: Tensor, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Numerator and denominator of x = e^{2s} = num/den, and the trace τ(t).
 
@@ -46,12 +55,8 @@ def riccati(w: Tensor, nu: Tensor, nv: Tensor, trace0: Tensor, t: Tensor) -> tup
     t : Tensor, (T, 1)
         Canonical times.
     """
-    U, V, uv = nu.square(), nv.square(), nu * nv
-    D = torch.hypot(2 * w, uv)
-    large = D + 2 * w.abs()
-    safe = torch.where(large > 0, large, torch.ones_like(large))
-    small = uv * (uv / safe)
-    P, M = (large, small) if bool(w >= 0) else (small, large)
+    U, V = nu.square(), nv.square()
+    D, P, M = rates(w, nu, nv)
     z, o = torch.exp(-D * t), -torch.expm1(-D * t)
     still = D == 0  # w = 0 and one of U, V zero: the exponentials become polynomials
     num = torch.where(still, 1 + U * t / 2, U * o + P + M * z)
