@@ -155,6 +155,9 @@ def _print_result(document: Document, done: Finished, summary: Sequence[dict[str
     say()
     say(tables.outcome_table(done.tree))
     say()
+    if laws := tables.law_table(done.tree):
+        say(laws)
+        say()
     say(tables.verdict_summary(summary))
     say()
     say(f"result: {done.folder}")

@@ -136,6 +136,9 @@ def _show_result(path: Path, within: float, *, as_json: bool) -> None:
     say()
     say(tables.outcome_table(tree))
     say()
+    if laws := tables.law_table(tree):
+        say(laws)
+        say()
     say(tables.verdict_summary(summary))
 
 

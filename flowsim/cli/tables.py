@@ -135,6 +135,40 @@ def outcome_table(tree: xarray.DataTree) -> str:
     return table(["schedule", "outcomes"], cells)
 
 
+def law_table(tree: xarray.DataTree) -> str:
+    """Trace-squared: measured and exact relative error of each rank, and their ratio; empty for other results.
+
+    Random starts are averaged as root mean squares; below each rank the same start with orthonormal rows, integrated.
+    """
+    if tree.attrs.get("objective") != "trace_squared":
+        return ""
+    theory, companions = tree["theory"].to_dataset(), tree["companions"].to_dataset()
+    run = tree["final"].to_dataset()["relative_error"].sel(schedule="flow")
+    kind = str(json.loads(str(tree.attrs["resolved_scenario"]))["adapter"]["init"]["kind"])
+    seeds = run.sizes["seed"]
+    starts = [
+        (kind + (f", {seeds} seeds" if seeds > 1 else ""), run, theory["relative_error_horizon"]),
+        (
+            "orthonormal rows",
+            companions["relative_error"].sel(companion="orthonormal").isel(time=-1),
+            theory["orthonormal_error"],
+        ),
+    ]
+    cells = []
+    for rank in run["rank"].values.tolist():
+        for name, found, wanted in starts:
+            # The twin is made for one seed: a pair counts where both numbers are there.
+            pair = [values.sel(rank=rank).values for values in (found, wanted)]
+            both = [math.isfinite(a) and math.isfinite(b) for a, b in zip(*pair, strict=True)]
+            if not any(both):
+                continue
+            measured, exact = (math.sqrt(float((values[both] ** 2).mean())) for values in pair)
+            ratio = f"{measured / exact:.9f}" if exact > 0 else "-"
+            cells.append([str(rank), name, number(measured, 7), number(exact, 7), ratio])
+    names = ["rank", "start", "measured error", "exact error", "ratio"]
+    return table(names, cells, right=(0, 2, 3, 4)) if cells else ""
+
+
 def plain(value: Any) -> Any:
     """`value` as JSON can hold it: NaN becomes null, infinities the strings "inf" and "-inf".
 

@@ -21,6 +21,7 @@ from flowsim.report.canvas import (
 )
 from flowsim.report.data import Array, Result, spread
 from flowsim.report.marks import BELOW, curve, legend, measured
+from flowsim.theory.ensemble import gaussian_law, orthonormal_law, uniform_law
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DECADES = 8.0
-UNIFORM_EXCESS_KURTOSIS = -1.2
 
 
 def has_error(tree: xr.DataTree) -> str:
@@ -59,6 +59,7 @@ def relative_error_vs_rank(tree: xr.DataTree) -> Figure:
         mark = {} if law.smooth and len(ranks) > 1 else {"marker": "_", "markersize": 13}
         curve(axes, x if law.smooth else ranks, np.where(y >= low, y, np.nan), **look, **mark)
     _exact(axes, ranks, exact, low)
+    _twin(result, axes, ranks, low)
     if measured(result, axes, values, low):
         sheet.note(BELOW)
     axes.set_xlabel("rank r")
@@ -87,6 +88,16 @@ def _exact(axes: Axes, ranks: Array, exact: Array, low: float) -> None:
             markeredgewidth=0.6,
             **look,
         )
+
+
+def _twin(result: Result, axes: Axes, ranks: Array, low: float) -> None:
+    """The companion with orthonormal rows, integrated: the least error that any start of its kind can have."""
+    if result.view.objective != "trace_squared":
+        return
+    values = [result.view.companion("orthonormal", "relative_error", place)[:, -1] for place in result.order]
+    middle = spread(np.array(values)).middle
+    look = {"linestyle": "none", "marker": "D", "markersize": 4.5, "markerfacecolor": "white", "zorder": 3.5}
+    curve(axes, ranks, np.where(middle >= low, middle, np.nan), color=PURPLE, label="orthonormal rows,\nflow", **look)
 
 
 def _reference(axes: Axes, ranks: Array, middle: Array) -> None:
@@ -124,27 +135,21 @@ class Law:
 def _laws(result: Result) -> list[Law]:
     """Laws that speak of this scenario; of trace-squared: those of its kind of start, with one factor zero."""
     init = result.view.scenario.get("adapter", {}).get("init", {})
-    kind, n = str(init.get("kind", "")), float(result.view.rows)
+    kind, n = str(init.get("kind", "")), result.view.rows
     if result.view.objective == "frobenius":
         return _tail(result)
     if str(init.get("zero", "B")) == "none" or float(init.get("b", 0.0)) != 0.0:
         return []
     orthonormal = Law(
-        "orthonormal rows:\n" + r"$\sqrt{n/r-1}$", PURPLE, "-.", lambda r: np.sqrt(np.clip(n / r - 1, 0.0, None))
+        "orthonormal rows:\n" + r"$\sqrt{n/r-1}$", PURPLE, "-.", lambda r: np.sqrt(orthonormal_law(n, r).mean)
     )
-    if kind == "orthogonal" or (kind == "spectral" and float(init.get("power", 0.0)) == 0.0):
-        return [orthonormal]
     if kind == "gaussian":
         name = "Gaussian rows, root mean\nsquare: " + r"$\sqrt{(n-1)(n+2)/(rn+2)}$"
-        return [Law(name, GREEN, "-", lambda r: np.sqrt((n - 1) * (n + 2) / (r * n + 2))), orthonormal]
+        return [Law(name, GREEN, "-", lambda r: np.sqrt(gaussian_law(n, r).mean)), orthonormal]
     if kind == "kaiming":
-        name, g = "uniform rows, root mean\nsquare (approximate)", UNIFORM_EXCESS_KURTOSIS
-
-        def uniform(r: Array) -> Array:
-            return np.sqrt(np.clip(n * (n + r + 1 + g) / (n * r + 2 + g) - 1, 0.0, None))
-
-        return [Law(name, GREEN, "-", uniform), orthonormal]
-    return []
+        name = "uniform rows, root mean\nsquare (approximate)"
+        return [Law(name, GREEN, "-", lambda r: np.sqrt(uniform_law(n, r).mean)), orthonormal]
+    return [orthonormal]
 
 
 def _tail(result: Result) -> list[Law]:

@@ -3,7 +3,8 @@
 Each companion is held `against` another solve; what is stored is their distance. A numerical run gets itself at
 10 and 100 times rtol (the evidence that its error falls with rtol, and the estimate of it), its first seed also a
 tight solve by another method, and the closed form where one exists. An exact run gets, for its first seed, an
-integrated trajectory with its own looser companions: a closed form is never judged by itself.
+integrated trajectory with its own looser companions: a closed form is never judged by itself. A trace-squared start
+with one factor zero has a twin, the same start with orthonormal rows, which no other such start can beat.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from torch import Tensor
 
 from flowsim.dynamics import products
 from flowsim.dynamics.coordinates import Canonical
+from flowsim.dynamics.landscape import TraceLandscape
 from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import ADAPTIVE_STEPPER, closed_form_holds, solve_flow
+from flowsim.theory.trace_squared import orthonormal_twin
 from flowsim.trajectory.measure import measure
 
 RUN = "run"
-LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100")
+TWIN = "orthonormal"
+LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100", TWIN)
 AGAINST = {
     "loose_10": RUN, "loose_100": "loose_10", "tight": RUN, "exact": RUN,
     "integrated": RUN, "integrated_10": "integrated", "integrated_100": "integrated_10",
+    TWIN: "its own closed form",
 }  # fmt: skip
 RTOL_FACTOR = {
     "loose_10": 10.0, "loose_100": 100.0, "tight": 0.1, "exact": 1.0,
-    "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0,
+    "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0, TWIN: 1.0,
 }  # fmt: skip
 FALL = 3.0  # fall of the change per tenfold rtol that counts as evidence of convergence
 TIGHTEST = 1e-13  # below this torchdiffeq's own rounding dominates
@@ -92,7 +97,25 @@ def companions_of(
         solved[label] = (members, solution)
         results.append(Companion(label, members, method, numbers))
     _estimate_integrated(results)
+    if isinstance(problem.landscape, TraceLandscape):
+        results += _orthonormal(problem, times, rtol, atol)
     return results
+
+
+def _orthonormal(problem: Canonical, times: Tensor, rtol: float, atol: float) -> list[Companion]:
+    """The twin of the first start that has one, integrated; its error is its distance from its closed form."""
+    whole, members = orthonormal_twin(problem)
+    if not members:
+        return []
+    twin = whole.member(torch.tensor(members[:1], device=problem.B.device))
+    exact = solve_flow(twin, times, method="exact")
+    found = solve_flow(twin, times, method=ADAPTIVE_STEPPER, rtol=rtol, atol=atol)
+    size = products.product_norm(exact.B, exact.C).amax(0)
+    distance = products.distance(found.B, found.C, exact.B, exact.C) / size
+    measured = measure(twin, found.B, found.C, found.excess)
+    numbers = {name: value for name, value in measured.items() if name != "gradient_norm"}
+    numbers |= {"distance": distance, "estimated_error": distance + found.rounding / size}
+    return [Companion(TWIN, members[:1], ADAPTIVE_STEPPER, numbers)]
 
 
 def error_from(near: Tensor, far: Tensor) -> Tensor:

@@ -40,6 +40,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         "relative_error_horizon": nan,
         "relative_error_rounding": nan,
         "effective_rank": nan,
+        "orthonormal_error": nan,
         "convergence_rate": clock * known.rate,
         "convergence_power": known.power,
         "excess_constant": kappa * unit * known.constant,
@@ -86,8 +87,12 @@ def _trace_squared(problem: Canonical, stop: float) -> _Known:
     limit, speed = trace_squared.excess_limit(problem), trace_squared.speed(problem)
     error, _ = trace_squared.relative_error(problem, math.inf)
     horizon, rounding = trace_squared.relative_error(problem, problem.clock * stop)
+    twin, members = trace_squared.orthonormal_twin(problem)
+    orthonormal = torch.full_like(horizon, math.nan)
+    orthonormal[members] = trace_squared.relative_error(twin, problem.clock * stop)[0][members]
     own = {
         "relative_error_horizon": horizon,
+        "orthonormal_error": orthonormal,
         "relative_error_rounding": rounding,
         "effective_rank": trace_squared.effective_rank(problem),
     }

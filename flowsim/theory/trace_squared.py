@@ -12,6 +12,7 @@ e² = n‖ΔW‖²/τ0² − 2(τ0 − τ)/τ0 + 1. For B0 = 0 and t = ∞: e = 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -222,3 +223,20 @@ def effective_rank(problem: Canonical) -> Tensor:
 def local_rate(B: Tensor, C: Tensor) -> Tensor:
     """2(‖A‖² + ‖B‖²) at a minimum τ = 0, canonical, (S,)."""
     return 2 * (B.square().sum((-2, -1)) + C.square().sum((-2, -1)))
+
+
+def orthonormal_twin(problem: Canonical) -> tuple[Canonical, list[int]]:
+    """The same starts with orthonormal columns in place of the moving factor, and the members that have one.
+
+    The factor's polar part, of the factor's own size, so that the clock stays: of all starts with one factor zero
+    this has the least relative error, √(n/r − 1). Members with two moving factors, or whose rank exceeds n, have none.
+    """
+    zero_b, zero_c = (~X.flatten(1).any(-1) for X in (problem.B, problem.C))
+    moving = torch.where(zero_b[:, None, None], problem.C, problem.B)
+    left, _, right = torch.linalg.svd(moving, full_matrices=False)
+    size = torch.linalg.matrix_norm(moving) / problem.rank**0.5
+    twin = size[:, None, None] * (left @ right)
+    B = torch.where(zero_b[:, None, None], problem.B, twin)
+    C = torch.where(zero_b[:, None, None], twin, problem.C)
+    usable = (zero_b ^ zero_c) & (problem.rank <= problem.B.shape[-2])
+    return dataclasses.replace(problem, B=B, C=C), torch.nonzero(usable).flatten().tolist()

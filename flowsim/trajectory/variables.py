@@ -121,6 +121,11 @@ THEORY = {
         "rounding of the square of the exact relative error", "1", "64 eps x sum of terms"
     ),
     "effective_rank": Variable("effective rank of the start", "1", "|A0|_F^4 / |A0 A0^T|_F^2 where one factor is zero"),
+    "orthonormal_error": Variable(
+        "exact relative error at the last time with orthonormal rows",
+        "1",
+        "of the companion orthonormal: the start's polar part, of the same size",
+    ),
     "overlap": Variable(
         "overlap of the start with the leading directions of its limit",
         "1",

@@ -110,7 +110,7 @@ def test_companions_are_nan_where_they_were_not_made(frobenius_run: Any) -> None
     group = frobenius_run.tree["companions"]
     made = (group["method"].values != "").tolist()
     yes, no, first = [True, True], [False, False], [True, False]
-    assert made == [[no, yes], [no, yes], [no, first], [no, no], [first, no], [first, no], [first, no]]
+    assert made == [[no, yes], [no, yes], [no, first], [no, no], [first, no], [first, no], [first, no], [no, no]]
     distance = group["distance"].values
     np.testing.assert_array_equal(np.isfinite(distance).all(-1), made)
     np.testing.assert_array_equal(np.isnan(distance).all(-1), ~np.array(made))

@@ -188,7 +188,7 @@ def test_an_exact_run_gets_an_integrated_companion_with_its_own_estimate() -> No
     truth = reference(batch)
     solution = solve_flow(batch, TIMES, method="auto")
     made = {one.label: one for one in companions_of(batch, solution, TIMES, truth.size, rtol=1e-8, atol=1e-12)}
-    assert set(made) == {"integrated", "integrated_10", "integrated_100"}
+    assert set(made) == {"integrated", "integrated_10", "integrated_100", "orthonormal"}
     integrated = made["integrated"]
     assert integrated.members == [0] and integrated.method == "dopri5"
     distance, estimate = integrated.numbers["distance"], integrated.numbers["estimated_error"]
