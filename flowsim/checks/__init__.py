@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from flowsim.checks import flow_checks, law_checks, limit_checks, rate_checks, solver_checks, step_checks
+from flowsim.checks import (
+    alignment_check,
+    flow_checks,
+    law_checks,
+    limit_checks,
+    rate_checks,
+    solver_checks,
+    step_checks,
+)
 from flowsim.checks.base import SEVERITY, Finding, Verdict, rank_of
 from flowsim.checks.view import View
 from flowsim.trajectory.store import load
@@ -50,6 +58,13 @@ CHECKS: dict[str, Check] = {
         f"Eckart & Young 1936; {_PAPER}, Theorem 2.11",
         "loss at the last time",
         limit_checks.eckart_young,
+        "frobenius",
+    ),
+    "alignment": Check(
+        "the leading singular subspaces of BA tend to those of the difference, where sigma_r > sigma_{r+1}",
+        f"{_PAPER}, Theorem 2.11, of subspaces; Fan 1949",
+        "1 - alignment, the worse side",
+        alignment_check.alignment,
         "frobenius",
     ),
     "zero_loss": Check(

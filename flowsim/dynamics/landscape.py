@@ -94,12 +94,37 @@ class FrobeniusLandscape:
         gap = ‖Σ_k − B1C1ᵀ‖² + ‖B1C2ᵀ‖² + ‖B2C1ᵀ‖² + ‖B2C2ᵀ‖² − 2Σ_{i>k}σ_i(B2C2ᵀ)_ii.
         """
         k = min(B.shape[-1], self.pairs)
+        sigma, tail = self.sigma[:k], self.sigma[k:, None]
         B1, B2, C1, C2 = B[..., :k, :], B[..., k:, :], C[..., :k, :], C[..., k:, :]
-        lead = torch.diag(self.sigma[:k]) - B1 @ C1.mT
+        if k < self.pairs and bool(sigma[-1] == tail[0, 0]) and bool(sigma[-1] > 0):
+            B1, B2, C1, C2, tail = self._turned(B, C, k)
+        lead = torch.diag(sigma) - B1 @ C1.mT
         gram_b1, gram_b2, gram_c1, gram_c2 = (X.mT @ X for X in (B1, B2, C1, C2))
         gap = lead.square().sum((-2, -1)) + inner(gram_b1, gram_c2) + inner(gram_b2, gram_c1)
-        gap = gap + inner(gram_b2, gram_c2) - 2 * inner(self.sigma[k:, None] * B2, C2)
+        gap = gap + inner(gram_b2, gram_c2) - 2 * inner(tail * B2, C2)
         return 0.5 * gap
+
+    def _turned(self, B: Tensor, C: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """The split at a tie σ_k = σ_{k+1}: lead and rest of B and C, and the σ of the rest.
+
+        Within the tie any rotation of the rows is as good. The split of the fixed axes would cancel at order σ²; the
+        lead takes the directions in which the state is largest, and what is left of the tied rows joins the rest.
+        """
+        tied = torch.nonzero(self.sigma == self.sigma[k - 1]).flatten()
+        first, last = int(tied[0]), int(tied[-1]) + 1
+        here = slice(first, last)
+        finite = torch.isfinite(B[..., here, :] + C[..., here, :]).flatten(-2).all(-1)[..., None, None]
+        both = torch.where(finite, B[..., here, :] + C[..., here, :], 0.0)
+        basis = torch.linalg.svd(both, full_matrices=False)[0][..., : k - first]
+
+        def parts(X: Tensor) -> tuple[Tensor, Tensor]:
+            lead = basis.mT @ X[..., here, :]
+            rest = X[..., here, :] - basis @ lead
+            return torch.cat([X[..., :first, :], lead], -2), torch.cat([rest, X[..., last:, :]], -2)
+
+        B1, B2 = parts(B)
+        C1, C2 = parts(C)
+        return B1, B2, C1, C2, torch.cat([self.sigma[here], self.sigma[last:]])[:, None]
 
 
 @dataclass(frozen=True)

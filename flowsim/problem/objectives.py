@@ -72,7 +72,8 @@ class SingularSystem:
     ----------
     U : Tensor, (n, p)
     values : Tensor, (p,)
-        Singular values; those at or below ε·max(n, m)·σ1 are exactly zero (numerical rank).
+        Singular values; those at or below ε·max(n, m)·σ1 are exactly zero (numerical rank), and those that differ
+        by no more than that are equal: the rounding of a decomposition must not break a tie.
     V : Tensor, (m, p)
     """
 
@@ -132,8 +133,21 @@ class Frobenius:
     def singular_system(self) -> SingularSystem:
         """The SVD of Δ = W* − W0, computed once and shared by every adapter."""
         U, values, Vh = torch.linalg.svd(self.target - self.pretrained, full_matrices=False)
-        floor = torch.finfo(values.dtype).eps * max(self.shape) * values[0]
-        return SingularSystem(U, torch.where(values > floor, values, torch.zeros_like(values)), Vh.mT.contiguous())
+        rounding = torch.finfo(values.dtype).eps * max(self.shape) * values[0]
+        values = torch.where(values > rounding, values, torch.zeros_like(values))
+        return SingularSystem(U, _with_ties(values, float(rounding)), Vh.mT.contiguous())
+
+
+def _with_ties(values: Tensor, rounding: float) -> Tensor:
+    """Values (p,), largest first, with those within `rounding` of the first of their group set to its mean."""
+    out, start = values.clone(), 0
+    host = values.tolist()
+    for end in range(1, len(host) + 1):
+        if end == len(host) or host[start] - host[end] > rounding:
+            if end - start > 1:
+                out[start:end] = values[start:end].mean()
+            start = end
+    return out
 
 
 class TraceSquared:

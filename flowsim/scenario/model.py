@@ -97,6 +97,7 @@ CheckName = Literal[
     "equivalence",
     "descent_follows_flow",
     "eckart_young",
+    "alignment",
     "zero_loss",
     "relative_error_law",
     "inverse_sqrt_rank",

@@ -142,7 +142,7 @@ def _baseline(results: list[RankResult], coords: Coords, one: bool) -> xr.Datase
 
 def _theory(results: list[RankResult], coords: Coords) -> xr.Dataset:
     stacked = _stack([result.theory for result in results], axis=0)
-    per_rank = ("loss_floor", "parameters", "energy")
+    per_rank = ("loss_floor", "parameters", "energy", "spectral_gap")
     data = {
         name: _variable(("rank",), stacked[name][:, 0], variable)
         if name in per_rank

@@ -26,7 +26,7 @@ from flowsim.sweep.outcome import Horizon, Outcome, decide_all
 from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem
 from flowsim.sweep.starts import Starts
-from flowsim.theory.limits import end_state_rates, missing_modes, theory_of
+from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.theory.stability import round_multiplier
 from flowsim.trajectory.measure import alignment, measure, spectrum
 
@@ -192,7 +192,9 @@ def _final(
     arrival: np.ndarray | None,
 ) -> dict[str, list[object]]:
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
-    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival)
+    mode, leaving = waiting_for(batch, kept.B[-1], kept.C[-1])
+    plateau = _numpy(mode), _numpy(leaving)
+    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival, plateau)
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)
     blank = torch.full_like(numbers["loss"][-1], math.nan)
     rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])

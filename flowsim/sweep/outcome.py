@@ -11,6 +11,7 @@ from torch import Tensor
 
 from flowsim.integrators.base import SENTENCES, Status
 
+PLATEAU = 1e-2  # a gradient norm below this part of its largest may be a plateau
 GROWN = 100.0  # a descent whose last loss is its largest, and this many times its first, is not bounded
 
 
@@ -59,6 +60,15 @@ class Ending:
         The leading modes that the limit lacks.
     escape : float
         Time at which rounding leaves that limit; NaN if there is nothing to leave, infinite if never.
+    overlap : float
+        Of the start with the leading directions of its limit; NaN if not known.
+    floor : float
+        What the excess is counted from.
+    departure : float
+        Further flow time until a mode that is still missing at the end is learnt; infinite if nothing of it is there,
+        NaN if none is missing. What a small gradient means without a closed form.
+    waiting : int
+        That mode, 1 is the strongest; 0 if none.
     """
 
     excess: np.ndarray
@@ -75,6 +85,10 @@ class Ending:
     start: float = math.nan
     missing: str = ""
     escape: float = math.nan
+    overlap: float = math.nan
+    floor: float = 0.0
+    departure: float = math.nan
+    waiting: int = 0
 
     @property
     def unstable(self) -> bool:
@@ -104,32 +118,42 @@ def decide_all(
     learning_rate: float = math.nan,
     multiplier: np.ndarray | None = None,
     arrival: np.ndarray | None = None,
+    plateau: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[tuple[Outcome, str, float]]:
-    """`decide` for every member of a batch, from its excess loss and gradient norm (T, S)."""
+    """`decide` for every member of a batch, from its excess loss and gradient norm (T, S).
+
+    `plateau` is what the last states wait for: the mode and the further flow time, (S,) each.
+    """
     theory = horizon.theory
     excess, gradient = (numbers[name].detach().cpu().double().numpy() for name in ("excess_loss", "gradient_norm"))
-    return [
-        decide(
-            Ending(
-                excess[:, seed],
-                gradient[:, seed],
-                horizon.times,
-                float(theory["loss_limit"][seed] - theory["loss_floor"][seed]),
-                float(theory["convergence_rate"][seed]),
-                horizon.reach,
-                float(theory["loss_reachable"][seed] - theory["loss_floor"][seed]),
-                learning_rate,
-                float(theory["stability_limit"][seed]),
-                math.nan if multiplier is None else float(multiplier[seed]),
-                math.nan if arrival is None else float(arrival[seed]),
-                math.nan if horizon.start is None else float(horizon.start[seed]),
-                str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
-                float(theory["escape_time"][seed]) if "escape_time" in theory else math.nan,
-            ),
-            one,
+
+    def of(name: str, seed: int, default: float = math.nan) -> float:
+        return float(theory[name][seed]) if name in theory else default
+
+    endings = [
+        Ending(
+            excess[:, seed],
+            gradient[:, seed],
+            horizon.times,
+            of("loss_limit", seed) - of("loss_floor", seed),
+            of("convergence_rate", seed),
+            horizon.reach,
+            of("loss_reachable", seed) - of("loss_floor", seed),
+            learning_rate,
+            of("stability_limit", seed),
+            math.nan if multiplier is None else float(multiplier[seed]),
+            math.nan if arrival is None else float(arrival[seed]),
+            math.nan if horizon.start is None else float(horizon.start[seed]),
+            str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
+            of("escape_time", seed),
+            of("overlap", seed),
+            of("loss_floor", seed),
+            math.nan if plateau is None else float(plateau[1][seed]),
+            0 if plateau is None else int(plateau[0][seed]),
         )
-        for seed, one in enumerate(status)
+        for seed in range(len(status))
     ]
+    return [decide(end, one) for end, one in zip(endings, status, strict=True)]
 
 
 def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
@@ -153,18 +177,24 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
     known = math.isfinite(end.limit_excess)
     bound = end.limit_excess if known else end.least_excess
     if bound > goal:
+        where = f"a loss of {bound + end.floor:.6g} (excess {bound:.6g})"
         if last - bound <= goal:
-            return (
-                Outcome.STATIONARY_ELSEWHERE,
-                f"this start cannot fall below an excess of {bound:.6g}{_lost(end)}",
-                math.nan,
-            )
-        return Outcome.NOT_YET, f"still falling towards excess {bound:.6g}, above the floor{_lost(end)}", math.nan
-    if not known and float(end.gradient[-1]) <= end.reach * float(np.nanmax(end.gradient)):
-        return Outcome.STATIONARY_ELSEWHERE, f"gradient norm {end.gradient[-1]:.3g} at excess loss {last:.6g}", math.nan
+            return Outcome.STATIONARY_ELSEWHERE, f"this start cannot fall below {where}{_lost(end)}", math.nan
+        return Outcome.NOT_YET, f"still falling towards {where}, above the floor{_lost(end)}", math.nan
+    if not known and math.isinf(end.departure) and _still(end):
+        why = f"at rest at loss {last + end.floor:.6g}: nothing of mode {end.waiting} is there to grow"
+        return Outcome.STATIONARY_ELSEWHERE, why, math.nan
     further = _further_time(end, last, goal)
     tail = f"; about {further:.4g} more flow time" if math.isfinite(further) else ""
+    if not known and math.isfinite(end.departure) and _still(end):
+        tail = f"; a plateau: mode {end.waiting} is learnt after {end.departure:.4g} more flow time"
+        further = end.departure
     return Outcome.NOT_YET, f"excess loss {last:.3g}, {goal:.3g} wanted{tail}", further
+
+
+def _still(end: Ending) -> bool:
+    """Whether the state hardly moves: a minimum, or a saddle it may yet leave."""
+    return float(end.gradient[-1]) <= PLATEAU * float(np.nanmax(end.gradient))
 
 
 def _further_time(end: Ending, last: float, goal: float) -> float:
@@ -182,8 +212,10 @@ def _further_time(end: Ending, last: float, goal: float) -> float:
 
 
 def _lost(end: Ending) -> str:
-    """What the limit of this start lacks, and when rounding would leave it."""
+    """What the limit of this start lacks, how much of it the start had, and when rounding would leave it."""
     text = f"; missing: mode{'s' if ',' in end.missing else ''} {end.missing}" if end.missing else ""
+    if math.isfinite(end.overlap):
+        text += f"; the start's overlap with the leading directions is {end.overlap:.2g}"
     if math.isfinite(end.escape):
         text += f"; only rounding leaves that limit, from about t = {end.escape:.4g} in this dtype"
     return text

@@ -176,6 +176,17 @@ def loss_floor(problem: Canonical) -> Tensor:
     return 0.5 * torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
 
 
+def spectral_gap(problem: Canonical) -> Tensor:
+    """σ_r² − σ_{r+1}² of Δ, 0-d: zero at a tie, where no best subspace exists, and beyond rank Δ.
+
+    An excess bounds the angles of the subspaces: with k = r of the leading directions, for every BA of rank r,
+    2·excess ≥ (σ_r² − σ_{r+1}²)·r·(1 − alignment), as ‖Δ − BA‖² ≥ ‖Δ‖² − ‖PΔ‖² with P the projection on either
+    space of BA (Ky Fan 1949).
+    """
+    squares = torch.nn.functional.pad(landscape_of(problem).sigma, (0, problem.rank + 1)).square()
+    return squares[problem.rank - 1] - squares[problem.rank]
+
+
 def energy(problem: Canonical) -> Tensor:
     """Share of the first r singular values of Δ in Σσ_i², 0-d; NaN for Δ = 0."""
     squares = landscape_of(problem).sigma.square()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
-from flowsim.theory import frobenius, rates, trace_squared
+from flowsim.theory import frobenius, plateau, rates, trace_squared
 
 
 def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[str, Tensor]:
@@ -48,6 +48,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         "sequential_stability_limit": known.sequential / clock,
         "parameters": problem.B.new_full((), float(problem.rank * sum(shape))),
         "energy": nan,
+        "spectral_gap": nan,
     }
     return {name: value.expand(batch) for name, value in (values | known.own).items()}
 
@@ -79,7 +80,8 @@ def _frobenius(problem: Canonical, stop: float) -> _Known:
         floor, limit, frobenius.reachable_excess(problem), frobenius.escape_time(problem),
         frobenius.overlap(problem), torch.where(start > 0, error, torch.full_like(error, math.nan)),
         end.rate, end.power, end.constant,
-        rates.sharpness_limit(problem), rates.sequential_limit(problem), {"energy": frobenius.energy(problem)},
+        rates.sharpness_limit(problem), rates.sequential_limit(problem), 
+        {"energy": frobenius.energy(problem), "spectral_gap": frobenius.spectral_gap(problem)},
     )  # fmt: skip
 
 
@@ -112,6 +114,17 @@ def missing_modes(problem: Canonical) -> list[str]:
         ", ".join(map(str, modes)) + (" (the determinant of BA has the wrong sign)" if modes and wrong else "")
         for modes, wrong in zip(frobenius.missing_modes(problem), signs, strict=True)
     ]
+
+
+def waiting_for(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """The leading mode that states (S, q, r) have still to learn and the flow time that it takes, (S,) each.
+
+    0 and NaN where none is missing; infinite where nothing of it is there (`plateau`).
+    """
+    if not isinstance(problem.landscape, FrobeniusLandscape):
+        return B.new_zeros(B.shape[0], dtype=torch.int64), B.new_full((B.shape[0],), math.nan)
+    found = plateau.plateau(problem, B, C)
+    return found.mode, found.leaving / problem.clock
 
 
 def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:

@@ -229,7 +229,8 @@ def orthonormal_twin(problem: Canonical) -> tuple[Canonical, list[int]]:
     """The same starts with orthonormal columns in place of the moving factor, and the members that have one.
 
     The factor's polar part, of the factor's own size, so that the clock stays: of all starts with one factor zero
-    this has the least relative error, √(n/r − 1). Members with two moving factors, or whose rank exceeds n, have none.
+    this has the least relative error, √(n/r − 1). Members with two moving factors, a rank above n or a trace that is
+    zero already have none.
     """
     zero_b, zero_c = (~X.flatten(1).any(-1) for X in (problem.B, problem.C))
     moving = torch.where(zero_b[:, None, None], problem.C, problem.B)
@@ -238,5 +239,5 @@ def orthonormal_twin(problem: Canonical) -> tuple[Canonical, list[int]]:
     twin = size[:, None, None] * (left @ right)
     B = torch.where(zero_b[:, None, None], problem.B, twin)
     C = torch.where(zero_b[:, None, None], twin, problem.C)
-    usable = (zero_b ^ zero_c) & (problem.rank <= problem.B.shape[-2])
+    usable = (zero_b ^ zero_c) & (problem.rank <= problem.B.shape[-2]) & (_Start(problem).trace0 != 0)
     return dataclasses.replace(problem, B=B, C=C), torch.nonzero(usable).flatten().tolist()

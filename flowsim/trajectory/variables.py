@@ -146,6 +146,9 @@ THEORY = {
         "multipliers of A then B (or B then A) at the limit, one step on each",
     ),
     "parameters": Variable("trainable parameters", "1", "r (n + m)"),
+    "spectral_gap": Variable(
+        "gap of the squared singular values of the difference at this rank", "weight2", "sigma_r^2 - sigma_{r+1}^2"
+    ),
     "energy": Variable("energy of the first r singular values", "1", "sum_{i<=r} sigma_i^2 / sum_i sigma_i^2"),
 }
 

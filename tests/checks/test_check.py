@@ -44,7 +44,7 @@ def test_auto_takes_the_checks_that_speak_of_the_scenario(frobenius_run: Any, tr
 
     own = {"zero_loss", "relative_error_law", "inverse_sqrt_rank"}
     assert names(frobenius_run.tree) == set(CHECKS) - own
-    assert names(trace_run.tree) == set(CHECKS) - {"eckart_young"}
+    assert names(trace_run.tree) == set(CHECKS) - {"eckart_young", "alignment"}
     assert names(solve(FLOW_ALONE).tree) == set(CHECKS) - own - {"equivalence", "descent_follows_flow", "stability"}
 
 

@@ -98,7 +98,7 @@ def test_an_integer_is_a_number_and_true_is_not() -> None:
 def test_every_method_and_check_has_a_name() -> None:
     assert METHODS[:3] == ("auto", "exact", "adaptive")
     assert {"dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"} == set(METHODS[3:])
-    assert len(CHECKS) == len(set(CHECKS)) == 12
+    assert len(CHECKS) == len(set(CHECKS)) == 13
     scenario = Scenario.model_validate({**LEAST, "checks": list(CHECKS)})
     assert scenario.checks == CHECKS
 

@@ -40,17 +40,34 @@ CASES = [
     ("not_yet", ending(falling(0.5), learning_rate=0.3, stability_limit=0.4), "more flow time"),
     ("not_yet", ending(falling(0.5), learning_rate=0.3, stability_limit=NAN), "more flow time"),
     ("not_yet", ending([2.0, 1.0, 1.5]), "excess loss 1.5, 2e-06 wanted"),  # rising: no further time
-    ("not_yet", ending(falling(0.5, to=1.0), limit_excess=1.0), "still falling towards excess 1, above the floor"),
+    (
+        "not_yet",
+        ending(falling(0.5, to=1.0), limit_excess=1.0, floor=0.25),
+        "still falling towards a loss of 1.25 (excess 1), above the floor",
+    ),
     ("not_yet", ending(np.full(11, 1.0), limit_excess=0.0), "excess loss 1, 1e-06 wanted"),  # a plateau, not the end
     (
         "stationary_elsewhere",
         ending(falling(3.0, to=1.0), limit_excess=1.0),
-        "this start cannot fall below an excess of 1",
+        "this start cannot fall below a loss of 1 (excess 1)",
     ),
     (
         "stationary_elsewhere",
-        ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0)),
-        "gradient norm 1.64e-39 at excess loss 1",
+        ending(falling(3.0, to=1.0), limit_excess=1.0, missing="1, 3", overlap=2.5e-17, escape=36.0, floor=0.5),
+        "a loss of 1.5 (excess 1); missing: modes 1, 3; the start's overlap with the leading directions is 2.5e-17; "
+        "only rounding leaves that limit, from about t = 36 in this dtype",
+    ),
+    (
+        "stationary_elsewhere",
+        ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0), departure=INF, waiting=2, floor=0.5),
+        "at rest at loss 1.5: nothing of mode 2 is there to grow",
+    ),
+    # A gradient of 1e-39 says nothing by itself: without a mode that is missing for good it is a plateau.
+    ("not_yet", ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0)), "excess loss 1, 2e-06 wanted"),
+    (
+        "not_yet",
+        ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0), departure=12.5, waiting=2),
+        "a plateau: mode 2 is learnt after 12.5 more flow time",
     ),
     ("left_minimum", ending([2.0, 0.3, 0.9], **DESCENT), "excess loss stays at 0.9; learning rate 0.5 is above"),
     ("diverged", ending([2.0, 1e88, NAN]), "loss not finite after t = 1"),

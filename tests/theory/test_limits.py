@@ -17,6 +17,7 @@ NAMES = {
     "loss_reachable", "escape_time", "overlap", "convergence_power", "excess_constant", "sequential_stability_limit",
     "loss_floor", "loss_limit", "relative_error_limit", "relative_error_horizon", "relative_error_rounding",
     "effective_rank", "orthonormal_error", "convergence_rate", "stability_limit", "parameters", "energy",
+    "spectral_gap",
 }  # fmt: skip
 
 
