@@ -87,8 +87,8 @@ def test_a_last_phase_after_the_horizon_is_not_reached(solve: Any, judge: Any) -
     times = tree["trajectory"]["time"].values
     rate, constant = (tree["theory"][name].values[0, 0] for name in ("convergence_rate", "excess_constant"))
     # A term of three times the rate, so large at the horizon that the slow one does not show.
-    slow = constant * np.exp(-rate * times)
-    tree["trajectory"]["excess_loss"].values[0, 0] = slow + 1e8 * slow[-1] * np.exp(3 * rate * (times[-1] - times))
+    last = constant * np.exp(-rate * times[-1])
+    tree["trajectory"]["excess_loss"].values[0, 0] = 1e8 * last * np.exp(3 * rate * (times[-1] - times))
     row = judge(tree, "convergence_rate")[0]
     assert row["verdict"] == "not_reached"
     assert f"the last phase begins at about t = {5 + np.log(1e8) / (2 * rate):.3g}" in row["reason"]
