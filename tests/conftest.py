@@ -132,13 +132,13 @@ def no_solving(monkeypatch: pytest.MonkeyPatch, frobenius_run: Any, trace_run: A
     """Every way to solve a flow, to descend or to take windows raises, once the shared runs are made."""
     from flowsim.integrators import engine, solve, stepped
     from flowsim.integrators.exact import balanced, mode_aligned, trace_squared
-    from flowsim.sweep import companions, execute
+    from flowsim.sweep import companions, starts
 
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a check must not solve anything")
 
     for module, name in (
-        (solve, "solve_flow"), (execute, "solve_flow"), (companions, "solve_flow"), (engine, "integrate"),
+        (solve, "solve_flow"), (starts, "solve_flow"), (companions, "solve_flow"), (engine, "integrate"),
         (balanced, "solve"), (mode_aligned, "solve"), (trace_squared, "solve"), (stepped, "iterate"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, refuse)

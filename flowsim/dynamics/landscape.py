@@ -139,9 +139,13 @@ class TraceLandscape:
         """∇f̂ = τI has norm τ√n, and the Hessian vec(I)vec(I)ᵀ norm n."""
         return float(self.size)
 
+    def inner(self, X: Tensor, Y: Tensor) -> Tensor:
+        """⟨X, Y⟩, (...)."""
+        return inner(X, Y)
+
     def trace(self, B: Tensor, C: Tensor) -> Tensor:
         """τ = tr W, (...)."""
-        return self.w + inner(B, C)
+        return self.w + self.inner(B, C)
 
     def pull(self, X: Tensor, Y: Tensor) -> Tensor:
         """−τY."""
@@ -149,12 +153,12 @@ class TraceLandscape:
 
     def pull_derivative(self, X: Tensor, Y: Tensor, dX: Tensor, dY: Tensor) -> Tensor:
         """−dτ·Y − τ·dY."""
-        change = inner(dX, Y) + inner(X, dY)
+        change = self.inner(dX, Y) + self.inner(X, dY)
         return -change[..., None, None] * Y - self.trace(X, Y)[..., None, None] * dY
 
     def relax(self, X: Tensor, Y: Tensor, window: float) -> Tensor:
         """X − τ(1 − e^{−bh})/b·Y with b = ‖Y‖²."""
-        b = Y.square().sum((-2, -1))
+        b = self.inner(Y, Y)
         tiny = b * window < torch.finfo(b.dtype).eps
         gain = torch.where(tiny, torch.full_like(b, window), -torch.expm1(-b * window) / b)
         return X - (self.trace(X, Y) * gain)[..., None, None] * Y
@@ -166,3 +170,34 @@ class TraceLandscape:
     def excess(self, B: Tensor, C: Tensor) -> Tensor:
         """½τ²."""
         return 0.5 * self.trace(B, C).square()
+
+
+@dataclass(frozen=True)
+class TracePlane(TraceLandscape):
+    """The same objective on the plane of a start: B = b_1C0 + b_2B0, C = c_1C0 + c_2B0, whatever n and r.
+
+    Flow, windows and descent move B by multiples of C and C by multiples of B, so that they never leave
+    span{A0ᵀ, B0}: two coefficients a factor, (S, 2, 1), are the exact state of any of them.
+
+    Attributes
+    ----------
+    gram : Tensor, (S, 2, 2)
+        Gram matrix of (C0, B0), through which the coefficients know every inner product.
+    """
+
+    gram: Tensor
+
+    def inner(self, X: Tensor, Y: Tensor) -> Tensor:
+        """⟨X, Y⟩ of factors given by their coefficients, (...)."""
+        return inner(X, self.gram @ Y)
+
+    @classmethod
+    def of(cls, landscape: TraceLandscape, B0: Tensor, C0: Tensor) -> TracePlane:
+        """The plane of factors (S, q, r)."""
+        basis = torch.stack([C0, B0], dim=1).flatten(-2)
+        return cls(landscape.w, landscape.size, basis @ basis.mT)
+
+    def start(self) -> tuple[Tensor, Tensor]:
+        """Coefficients of B0 and C0, (S, 2, 1) each."""
+        zero, one = torch.zeros_like(self.gram[:, :1, :1]), torch.ones_like(self.gram[:, :1, :1])
+        return torch.cat([zero, one], dim=1), torch.cat([one, zero], dim=1)

@@ -16,7 +16,7 @@ from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.flow import variation_velocity
 from flowsim.integrators import engine
 from flowsim.integrators.base import Solution, Status
-from flowsim.integrators.solve import ADAPTIVE_STEPPER, solve_flow
+from flowsim.integrators.solve import ADAPTIVE_STEPPER
 from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of, error_from
@@ -71,7 +71,7 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
     scenario, device = starts.problem.document.scenario, starts.device
     batch, solver, save = starts.batch(rank), scenario.solver, scenario.save.factors
     union = torch.as_tensor(clock.union, device=device)
-    run = solve_flow(batch, union, method=solver.method, rtol=solver.rtol, atol=solver.atol, factors=save != "none")
+    run = starts.flow(rank, union)
     flow = _pick(run, torch.as_tensor(clock.places[0], device=device))
     largest = products.product_norm(flow.B, flow.C).nan_to_num(nan=0.0).amax(0)
     size = torch.where(largest > 0, largest, torch.full_like(largest, math.nan))

@@ -42,7 +42,7 @@ def test_the_groups_and_their_dimensions(which: str, request: pytest.FixtureRequ
         assert final[name].dims == base
     assert "time" not in final.coords
     assert tree["baseline"]["loss"].dims == ("time",)
-    per_rank = {"loss_floor", "parameters", "energy"}
+    per_rank = {"loss_floor", "parameters", "energy", "spectral_gap"}
     for name, variable in tree["theory"].data_vars.items():
         assert variable.dims == (("rank",) if name in per_rank else ("rank", "seed")), name
     for variable in tree["companions"].data_vars.values():
@@ -114,8 +114,19 @@ def test_companions_are_nan_where_they_were_not_made(frobenius_run: Any) -> None
     distance = group["distance"].values
     np.testing.assert_array_equal(np.isfinite(distance).all(-1), made)
     np.testing.assert_array_equal(np.isnan(distance).all(-1), ~np.array(made))
-    assert list(group["against"].values) == ["run", "loose_10", "run", "run", "run", "integrated", "integrated_10"]
-    np.testing.assert_array_equal(group["rtol_factor"].values, [10, 100, 0.1, 1, 1, 10, 100])
+    against = ["run", "loose_10", "run", "run", "run", "integrated", "integrated_10", "its own closed form"]
+    assert list(group["against"].values) == against
+    np.testing.assert_array_equal(group["rtol_factor"].values, [10, 100, 0.1, 1, 1, 10, 100, 1])
+
+
+def test_only_trace_squared_starts_have_an_orthonormal_twin(trace_run: Any) -> None:
+    """One seed a rank, integrated; held against its own closed form, and no worse than any other start."""
+    twin = trace_run.tree["companions"].sel(companion="orthonormal")
+    assert (twin["method"].values == [["dopri5", "", "", ""]] * 3).all()
+    found = twin["relative_error"].values[:, 0, -1]
+    np.testing.assert_allclose(found, trace_run.tree["theory"]["orthonormal_error"].values[:, 0], rtol=1e-6)
+    assert (found <= trace_run.tree["final"]["relative_error"].values[0, :, 0] * (1 + 1e-6)).all()
+    assert (twin["distance"].values[:, 0] < 1e-6).all()
 
 
 def problem(text: str) -> Any:

@@ -13,7 +13,7 @@ from flowsim.errors import HypothesisError
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.assemble import assemble
 from flowsim.scenario.read import parse_scenario
-from flowsim.sweep import companions, execute
+from flowsim.sweep import companions, execute, starts
 from flowsim.sweep.schedules import clock_of, expand, nominal_times
 from flowsim.sweep.starts import Starts
 
@@ -205,7 +205,7 @@ def test_the_flow_estimate_is_what_its_looser_companions_say(solve: Any) -> None
 
 
 def test_a_flow_that_cannot_be_solved_leaves_the_others(solve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "solve_flow", functools.partial(solve_flow, max_steps=6))
+    monkeypatch.setattr(starts, "solve_flow", functools.partial(solve_flow, max_steps=6))
     tree = solve(
         scenario("{kind: gaussian, std: 0.4}", ranks="[1, 2]", factors="none", time="{stop: 8.0, points: 5}")
     ).tree

@@ -58,11 +58,14 @@ def imbalance_value(B: Tensor, C: Tensor) -> Tensor:
     return torch.where(value.abs() <= noise, torch.zeros_like(value), value)
 
 
-def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, factors: bool = False) -> Solution:
+def solve(
+    landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, factors: bool = False, jumps: bool = True
+) -> Solution:
     """States at canonical `times` (T,) from λ-balanced factors (S, q, r).
 
     With `factors` the states are the flow's own B and C; without, they are right up to one orthogonal r × r
-    matrix per state, which no product, loss, gradient norm or imbalance sees.
+    matrix per state, which no product, loss, gradient norm or imbalance sees. Without `jumps` long times are passed
+    in sub-steps too.
     """
     batch, rows = B0.shape[0], B0.shape[-2]
     omega, cos, sin = (x[..., None] for x in rotated_modes(landscape.sigma, imbalance_value(B0, C0)))
@@ -72,9 +75,12 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor, 
     fastest = float(omega.max())
     longest = float(torch.diff(times, prepend=times.new_zeros(1)).max())
     # One step for a long time has pivots of its own for every member; sub-steps are the same for all.
-    alone = fastest * longest > BLOCK * CAP
+    alone = jumps and fastest * longest > BLOCK * CAP
     parts = [state[i : i + 1] for i in range(batch)] if alone else [state]
-    runs = [_run(part, rates[i : i + 1] if alone else rates, times.tolist(), turn=turn) for i, part in enumerate(parts)]
+    runs = [
+        _run(part, rates[i : i + 1] if alone else rates, times.tolist(), turn=turn, jumps=alone)
+        for i, part in enumerate(parts)
+    ]
     stacked = torch.cat([run.states for run in runs], dim=1)
     operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked)
     X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
@@ -96,13 +102,13 @@ class _Run:
     steps: int
 
 
-def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool) -> _Run:
+def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool, jumps: bool) -> _Run:
     states = state.new_full((len(times), *state.shape), math.nan)
     rounding = torch.ones(len(times), state.shape[0], dtype=torch.float64, device=state.device)
     clock, taken, bound = 0.0, 0, 1.0
     for place, time in enumerate(times):
         if time > clock:
-            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, turn=turn)
+            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, turn=turn, jumps=jumps)
             if moved is None:
                 rounding[place:] = bound
                 return _Run(states, rounding, Status.MAX_STEPS, taken)
@@ -113,14 +119,14 @@ def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool) -> _Ru
 
 
 def _advance(
-    state: Tensor, rates: Tensor, span: float, allowed: int, *, turn: bool
+    state: Tensor, rates: Tensor, span: float, allowed: int, *, turn: bool, jumps: bool
 ) -> tuple[Tensor, int, float] | None:
     """The state after a time `span`, with the steps taken and their rounding; None beyond `allowed` steps."""
     fastest, taken, bound = float(rates.max()), 0, 0.0
     while span > 0:
         # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
         count = max(1, math.ceil(fastest * span / CAP), _conditioning_steps(state, span) if turn else 0)
-        if count > BLOCK and len(state) == 1:
+        if count > BLOCK and jumps:
             whole = _one_step(state, rates, span, count, turn=turn)
             if whole is not None:
                 return whole[0], taken + 1, bound + whole[1]
