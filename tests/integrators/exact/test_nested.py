@@ -60,7 +60,7 @@ def test_one_pass_is_for_short_steps_only() -> None:
 SCENARIO = """
 name: nested
 objective: {kind: frobenius}
-pretrained: {kind: spectrum, shape: [12, 9], singular_values: {kind: geometric, ratio: 0.6}, seed: 1}
+pretrained: {kind: spectrum, shape: [12, 9], singular_values: [4, 2, 1, 0.5], seed: 1}
 adapter: {ranks: RANKS, seeds: 2, init: {kind: orthogonal, scale: 0.8}, scaling: SCALING}
 time: {stop: 60.0, points: 61}
 checks: [eckart_young, closed_form]
