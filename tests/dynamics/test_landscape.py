@@ -131,3 +131,38 @@ def test_the_gradient_bound_holds(landscape: Landscape) -> None:
     else:
         squared = landscape.size * landscape.trace(B, C).square()
     assert (squared <= landscape.gradient_bound * 2 * loss(landscape, B, C) * (1 + 100 * EPS)).all()
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+@pytest.mark.parametrize("size", [1e-3, 1e-8, 1e-12])
+def test_the_excess_at_a_tie_keeps_its_digits(rank: int, size: float) -> None:
+    """Near a minimum in a rotated basis of the tied plane, where the split of the axes would cancel at 1e-16."""
+    landscape = frobenius([3.0, 2.0, 2.0, 2.0, 0.5])
+    rng = np.random.default_rng(rank)
+    turn = np.eye(5)
+    turn[1:4, 1:4] = np.linalg.qr(rng.standard_normal((3, 3)))[0]
+    root = turn[:, :rank] * np.sqrt([3.0, 2.0, 2.0, 2.0][:rank])
+    B, C = root + size * rng.standard_normal((5, rank)), root + size * rng.standard_normal((5, rank))
+    with mpmath.workdps(60):
+        residual = (
+            mpmath.diag([3, 2, 2, 2, mpmath.mpf("0.5")]) - mpmath.matrix(B.tolist()) * mpmath.matrix(C.tolist()).T
+        )
+        exact = float((mpmath.fsum(x**2 for x in residual) - mpmath.fsum([4] * (4 - rank)) - mpmath.mpf("0.25")) / 2)
+    got = float(landscape.excess(torch.from_numpy(B), torch.from_numpy(C)))
+    # Relative accuracy ε·σ/√gap of the stable split.
+    assert got == pytest.approx(exact, rel=64 * EPS * 3 / np.sqrt(2 * exact), abs=0)
+
+
+def test_rounding_does_not_break_a_tie() -> None:
+    """Equal singular values come out of an SVD a few ulp apart; they are made equal, and nothing else is."""
+    from flowsim.problem.objectives import Frobenius
+
+    rng = np.random.default_rng(0)
+    U, V = (np.linalg.qr(rng.standard_normal((k, 5)))[0] for k in (7, 6))
+    values = np.array([3.0, 2.0, 2.0, 2.0, 0.5])
+    found = Frobenius(np.zeros((7, 6)), (U * values) @ V.T).singular_system.values
+    assert found[1] == found[2] == found[3] and float(found[5]) == 0.0
+    np.testing.assert_allclose(found[:5], values, rtol=1e-14)
+    near = np.array([3.0, 2.0, 2.0 - 1e-12, 1.0, 0.5])
+    found = Frobenius(np.zeros((7, 6)), (U * near) @ V.T).singular_system.values
+    assert found[1] > found[2]
