@@ -34,6 +34,8 @@ def _aligned(view: View, rank: int, seed: int) -> Finding:
         )
     if outcome == "stationary_elsewhere":
         return not_applicable(subject, f"this start ends elsewhere: {reason}")
+    if why := view.escaped(rank, seed):
+        return not_applicable(subject, why)
     if why := view.incomplete(rank, seed):
         return unresolved(subject, why)
     r = view.ranks[rank]

@@ -61,9 +61,7 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
             error = math.nan if math.isnan(allowed) else error
     if outcome in ("reached", "not_yet") and math.isnan(error):
         return finding(Verdict.UNRESOLVED, "the solver's error is not known: a solve did not complete", math.nan)
-    escape = float(view.theory("escape_time", rank)[seed])
-    if outcome == "reached" and math.isfinite(escape):
-        why = f"theory excludes this limit; rounding led to it, from about t = {escape:.4g} in this dtype"
+    if why := view.escaped(rank, seed):
         return finding(Verdict.NOT_APPLICABLE, why, math.nan)
     if outcome == "reached":
         # Reached says the excess is small; the loss itself must then be at the floor.

@@ -51,6 +51,8 @@ def stability(view: View) -> list[Finding]:
 
 def _rate(view: View, rank: int, seed: int) -> Finding:
     subject = view.subject(FLOW, rank, seed)
+    if why := view.escaped(rank, seed):
+        return not_applicable(subject, why)
     expected = float(view.theory("convergence_rate", rank)[seed])
     source = "closed form"
     power = float(view.theory("convergence_power", rank)[seed])

@@ -178,9 +178,17 @@ def _point(view: View, row: Row, names: Names, rank: int, seed: int, shared: np.
     if names is SECOND_ORDER:
         return Point(h, gap, gap, math.nan, error)
     # Two gaps divided by their steps (weights 4/h and 1/h for halved steps), and the coefficient's own solve at
-    # rtol, whose error over the horizons in use stays below a hundred times that.
-    noise = 5 * error / h + 100 * float(view.tree.attrs["rtol"]) * gap / h
+    # rtol, whose error over the horizons in use stays below a hundred times that. The solve controls state and
+    # responses together: where the gap has decayed at all recorded times, rtol of the state is what is left.
+    rtol = float(view.tree.attrs["rtol"])
+    noise = 5 * error / h + 100 * rtol * gap / h + rtol * _response_scale(view, rank, seed)
     return Point(h, gap, size(names.residual, shared), size(names.drift, shared), noise)
+
+
+def _response_scale(view: View, rank: int, seed: int) -> float:
+    """What a response of the size of the state makes of the coefficient: 2cs²·‖Z‖²/max_t ‖s·BA‖."""
+    state = largest(view.trajectory("factor_norm", FLOW, rank)[seed])
+    return 2 * view.coefficient * view.scale(rank) ** 2 * state**2 / float(view.size(rank)[seed])
 
 
 def _predicted(view: View, row: Row, names: Names, rank: int, seed: int) -> float:

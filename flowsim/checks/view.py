@@ -118,6 +118,13 @@ class View:
                 return f"the companion solve {label} did not complete"
         return ""
 
+    def escaped(self, rank: int, seed: int) -> str:
+        """Said of a flow that reached a limit which theory excludes, because rounding led it there; else empty."""
+        escape = float(self.theory("escape_time", rank)[seed])
+        if str(self.final("outcome", FLOW, rank)[seed]) != "reached" or not math.isfinite(escape):
+            return ""
+        return f"theory excludes this limit; rounding led to it, from about t = {escape:.4g} in this dtype"
+
     def scale(self, rank: int) -> float:
         """The adapter scale s of a rank, by its place."""
         scaling = self.scenario["adapter"]["scaling"]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import TraceLandscape, inner
-from flowsim.integrators.exact.trace_squared import rates, riccati
+from flowsim.integrators.exact.trace_squared import halves, rates, riccati
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,17 @@ class _Start:
         return self.landscape.w
 
     @cached_property
-    def u(self) -> Tensor:
-        return self.problem.B + self.problem.C
+    def halves(self) -> tuple[Tensor, Tensor]:
+        """u0 and v0, zero where they are zero to rounding."""
+        return halves(self.problem.B, self.problem.C)
 
-    @cached_property
+    @property
+    def u(self) -> Tensor:
+        return self.halves[0]
+
+    @property
     def v(self) -> Tensor:
-        return self.problem.B - self.problem.C
+        return self.halves[1]
 
     @cached_property
     def nu(self) -> Tensor:
@@ -74,15 +79,15 @@ def on_saddle(problem: Canonical) -> Tensor:
     (`escape_time`).
     """
     start = _Start(problem)
-    noise = torch.finfo(start.nu.dtype).eps * sum(problem.B.shape[-2:]) * torch.hypot(start.nu, start.nv)
-    return ((start.nv <= noise) & (start.w > 0)) | ((start.nu <= noise) & (start.w < 0))
+    return ((start.nv == 0) & (start.w > 0)) | ((start.nu == 0) & (start.w < 0))
 
 
 def escape_time(problem: Canonical) -> Tensor:
     """Canonical time at which rounding leaves the saddle, (S,): infinite if V (or U) is exactly zero, NaN off it."""
     start = _Start(problem)
-    D, P, M = start.rates
-    kept, lost = (P, start.nv.square() + M) if bool(start.w > 0) else (M, start.nu.square() + P)
+    nu, nv = (torch.linalg.matrix_norm(X) for X in (problem.B + problem.C, problem.B - problem.C))
+    D, P, M = rates(start.w, nu, nv)
+    kept, lost = (P, nv.square() + M) if bool(start.w > 0) else (M, nu.square() + P)
     time = torch.log(kept / lost) / D
     return torch.where(on_saddle(problem), time, torch.full_like(time, torch.nan))
 
@@ -116,8 +121,8 @@ def overlap(problem: Canonical) -> Tensor:
     √(U/(U + V)) for w < 0; NaN for w = 0, which has no saddle there, and for A = B = 0.
     """
     start = _Start(problem)
-    grown = start.nv if bool(start.w > 0) else start.nu
-    share = grown / torch.hypot(start.nu, start.nv)
+    nu, nv = (torch.linalg.matrix_norm(X) for X in (problem.B + problem.C, problem.B - problem.C))
+    share = (nv if bool(start.w > 0) else nu) / torch.hypot(nu, nv)
     return torch.where(start.w == 0, torch.full_like(share, torch.nan), share)
 
 

@@ -92,10 +92,10 @@ def test_ascent_that_blows_up_passes_nothing(solve: Any, judge: Any, monkeypatch
     """After the first time there is no number left: that is never a pass."""
     import functools
 
-    from flowsim.sweep import companions, execute
+    from flowsim.sweep import companions, starts
 
     monkeypatch.setattr(solving, "velocity", wholly_wrong)
-    for module in (execute, companions):
+    for module in (starts, companions):
         monkeypatch.setattr(module, "solve_flow", functools.partial(solving.solve_flow, max_steps=100))
     for text in (UNBALANCED, UNBALANCED.replace("ranks: [2]", "ranks: [1]").replace("unbalanced", "one")):
         tree = solve(text).tree

@@ -70,7 +70,7 @@ def solve(
     batch, rows = B0.shape[0], B0.shape[-2]
     omega, cos, sin = (x[..., None] for x in rotated_modes(landscape.sigma, imbalance_value(B0, C0)))
     rates = torch.cat([omega, -omega], dim=-2)
-    state = torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2)
+    state, turned = _without_rounding(torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2))
     turn = factors and B0.shape[-1] > 1
     fastest = float(omega.max())
     longest = float(torch.diff(times, prepend=times.new_zeros(1)).max())
@@ -81,7 +81,7 @@ def solve(
         _run(part, rates[i : i + 1] if alone else rates, times.tolist(), turn=turn, jumps=alone)
         for i, part in enumerate(parts)
     ]
-    stacked = torch.cat([run.states for run in runs], dim=1)
+    stacked = torch.cat([run.states for run in runs], dim=1) @ turned.mT
     operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked)
     X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
     B, C = cos * X - sin * Y, sin * X + cos * Y
@@ -90,6 +90,27 @@ def solve(
         B, C, [run.status for run in runs for _ in range(share)], ["exact"] * batch, ["balanced"] * batch,
         [run.steps for run in runs for _ in range(share)], [0] * batch, rotated_bound(B, C, operations),
     )  # fmt: skip
+
+
+def _without_rounding(state: Tensor) -> tuple[Tensor, Tensor]:
+    """The state (S, 2q, r) with what is zero to rounding set to zero, and the turn (S, r, r) of its columns.
+
+    A growing row, or a direction of the factor space, that is there by rounding alone would be of order one after its
+    escape time. Rows are cut where they stand; dependent columns are turned until they are zero.
+    """
+    rows, rank = state.shape[-2:]
+    noise = torch.finfo(state.dtype).eps * (rows // 2 + rank) * torch.linalg.matrix_norm(state)
+    state = torch.where(torch.linalg.vector_norm(state, dim=-1, keepdim=True) > noise[:, None, None], state, 0.0)
+    eye = torch.eye(rank, dtype=state.dtype, device=state.device).expand(len(state), rank, rank)
+    if rank == 1:
+        return state, eye
+    _, values, right = torch.linalg.svd(state, full_matrices=False)
+    short = rank - values.shape[-1]  # more columns than rows: the others are zero
+    values, right = torch.nn.functional.pad(values, (0, short)), torch.nn.functional.pad(right, (0, 0, 0, short))
+    full = (values > noise[:, None]).all(-1)[:, None, None]
+    turned = torch.where(full, eye, right.mT)
+    cut = torch.where(full, torch.ones_like(state[:, :1]), (values > noise[:, None])[:, None].to(state))
+    return torch.where(full, state, state @ turned * cut), turned
 
 
 @dataclass

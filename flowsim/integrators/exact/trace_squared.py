@@ -14,9 +14,21 @@ from flowsim.dynamics.landscape import TraceLandscape
 from flowsim.integrators.base import Solution, Status, rotated_bound
 
 
+def halves(B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+    """u = B + C and v = B − C, (S, q, r) each; one that is zero to rounding of the other is zero.
+
+    What rounding leaves of it would decide, after its escape time, where the flow goes.
+    """
+    u, v = B + C, B - C
+    nu, nv = torch.linalg.matrix_norm(u), torch.linalg.matrix_norm(v)
+    noise = torch.finfo(B.dtype).eps * sum(B.shape[-2:]) * torch.hypot(nu, nv)
+    zero = torch.zeros_like(u)
+    return torch.where((nu > noise)[:, None, None], u, zero), torch.where((nv > noise)[:, None, None], v, zero)
+
+
 def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> Solution:
     """States at canonical `times` (T,), from factors (S, q, r)."""
-    u0, v0 = B0 + C0, B0 - C0
+    u0, v0 = halves(B0, C0)
     nu, nv = torch.linalg.matrix_norm(u0), torch.linalg.matrix_norm(v0)
     num, den, trace = riccati(landscape.w, nu, nv, landscape.trace(B0, C0), times[:, None])
     # U = 0 (V = 0) means u (v) is zero for ever; its growth factor may be infinite and must not be used.

@@ -210,6 +210,23 @@ def test_lambda_that_is_rounding_is_zero() -> None:
     assert float(imbalance_value(b * 1.01, c)) != 0.0
 
 
+@pytest.mark.parametrize("r", [2, 3, 8])
+def test_what_rounding_alone_puts_there_stays_away(r: int) -> None:
+    """A rotated start without mode 1 and with dependent columns, to ωt = 400: rounding would grow like e^400."""
+    rng = np.random.default_rng(r)
+    U, V = ref.haar(rng, 4, 4), ref.haar(rng, 3, 3)
+    delta = U[:, :3] @ np.diag([2.0, 1.0, 0.5]) @ V.T
+    gauge = ref.haar(rng, r, 1)
+    A, B = 0.4 * gauge @ V[:, 1:2].T, 0.4 * U[:, 1:2] @ gauge.T  # mode 2 alone, in one direction of many
+    batch = canonical(Frobenius(np.zeros((4, 3)), delta), Adapter(A, B))
+    times = torch.linspace(0.0, 200.0, 101, dtype=torch.float64)
+    solution = solve(batch.landscape, batch.B, batch.C, times)
+    product = solution.B[-1, 0] @ solution.C[-1, 0].mT
+    wanted = torch.zeros_like(product)
+    wanted[1, 1] = 1.0
+    torch.testing.assert_close(product, wanted, rtol=0, atol=1e-12)
+
+
 def test_nothing_to_move_to_is_no_motion() -> None:
     landscape = FrobeniusLandscape(torch.zeros(3, dtype=torch.float64), 3)
     zero = torch.zeros(1, 3, 2, dtype=torch.float64)
