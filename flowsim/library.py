@@ -18,7 +18,7 @@ from flowsim.integrators import stepped
 from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
-from flowsim.sweep.outcome import Horizon, decide_all
+from flowsim.sweep.outcome import Horizon, decide_all, hardly_moving
 from flowsim.theory.limits import missing_modes, theory_of, waiting_for
 from flowsim.trajectory.measure import measure
 from flowsim.trajectory.provenance import choose_device
@@ -160,7 +160,7 @@ def _dataset(
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
     start = _numpy(measure(batch, batch.B, batch.C)["excess_loss"])
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
-    mode, leaving = waiting_for(batch, solution.B[-1], solution.C[-1])
+    mode, leaving = waiting_for(batch, solution.B[-1], solution.C[-1], hardly_moving(measured, theory))
     endings = decide_all(
         measured, solution.status, Horizon(flow_times, theory, reach, start), learning_rate,
         plateau=(_numpy(mode), _numpy(leaving)),

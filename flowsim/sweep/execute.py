@@ -22,7 +22,7 @@ from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of, error_from
 from flowsim.sweep.compare import compare
 from flowsim.sweep.horizon import arrival_times
-from flowsim.sweep.outcome import Horizon, Outcome, decide_all
+from flowsim.sweep.outcome import Horizon, Outcome, decide_all, hardly_moving
 from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem
 from flowsim.sweep.starts import Starts
@@ -192,7 +192,7 @@ def _final(
     arrival: np.ndarray | None,
 ) -> dict[str, list[object]]:
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
-    mode, leaving = waiting_for(batch, kept.B[-1], kept.C[-1])
+    mode, leaving = waiting_for(batch, kept.B[-1], kept.C[-1], hardly_moving(numbers, end.theory))
     plateau = _numpy(mode), _numpy(leaving)
     decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival, plateau)
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from flowsim.integrators.base import SENTENCES, Status
@@ -35,8 +36,8 @@ class Ending:
 
     Attributes
     ----------
-    excess, gradient : ndarray, (T,)
-        Excess loss and gradient norm over time.
+    excess : ndarray, (T,)
+        Excess loss over time.
     times : ndarray, (T,)
         Flow times.
     limit_excess : float
@@ -66,13 +67,12 @@ class Ending:
         What the excess is counted from.
     departure : float
         Further flow time until a mode that is still missing at the end is learnt; infinite if nothing of it is there,
-        NaN if none is missing. What a small gradient means without a closed form.
+        NaN if none is missing or the state still moves. What a small gradient means without a closed form.
     waiting : int
         That mode, 1 is the strongest; 0 if none.
     """
 
     excess: np.ndarray
-    gradient: np.ndarray
     times: np.ndarray
     limit_excess: float
     rate: float
@@ -120,12 +120,12 @@ def decide_all(
     arrival: np.ndarray | None = None,
     plateau: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> list[tuple[Outcome, str, float]]:
-    """`decide` for every member of a batch, from its excess loss and gradient norm (T, S).
+    """`decide` for every member of a batch, from its excess loss (T, S).
 
     `plateau` is what the last states wait for: the mode and the further flow time, (S,) each.
     """
     theory = horizon.theory
-    excess, gradient = (numbers[name].detach().cpu().double().numpy() for name in ("excess_loss", "gradient_norm"))
+    excess = numbers["excess_loss"].detach().cpu().double().numpy()
 
     def of(name: str, seed: int, default: float = math.nan) -> float:
         return float(theory[name][seed]) if name in theory else default
@@ -133,7 +133,6 @@ def decide_all(
     endings = [
         Ending(
             excess[:, seed],
-            gradient[:, seed],
             horizon.times,
             of("loss_limit", seed) - of("loss_floor", seed),
             of("convergence_rate", seed),
@@ -154,6 +153,13 @@ def decide_all(
         for seed in range(len(status))
     ]
     return [decide(end, one) for end, one in zip(endings, status, strict=True)]
+
+
+def hardly_moving(numbers: dict[str, Tensor], theory: dict[str, np.ndarray]) -> list[int]:
+    """Members whose last state may be a plateau or a rest, and whose limit no closed form knows."""
+    gradient = numbers["gradient_norm"]
+    still = gradient[-1] <= PLATEAU * gradient.nan_to_num(nan=0.0).amax(0)
+    return [seed for seed in torch.nonzero(still).flatten().tolist() if math.isnan(theory["loss_limit"][seed])]
 
 
 def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
@@ -181,20 +187,15 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         if last - bound <= goal:
             return Outcome.STATIONARY_ELSEWHERE, f"this start cannot fall below {where}{_lost(end)}", math.nan
         return Outcome.NOT_YET, f"still falling towards {where}, above the floor{_lost(end)}", math.nan
-    if not known and math.isinf(end.departure) and _still(end):
+    if not known and math.isinf(end.departure):
         why = f"at rest at loss {last + end.floor:.6g}: nothing of mode {end.waiting} is there to grow"
         return Outcome.STATIONARY_ELSEWHERE, why, math.nan
     further = _further_time(end, last, goal)
     tail = f"; about {further:.4g} more flow time" if math.isfinite(further) else ""
-    if not known and math.isfinite(end.departure) and _still(end):
+    if not known and math.isfinite(end.departure):
         tail = f"; a plateau: mode {end.waiting} is learnt after {end.departure:.4g} more flow time"
         further = end.departure
     return Outcome.NOT_YET, f"excess loss {last:.3g}, {goal:.3g} wanted{tail}", further
-
-
-def _still(end: Ending) -> bool:
-    """Whether the state hardly moves: a minimum, or a saddle it may yet leave."""
-    return float(end.gradient[-1]) <= PLATEAU * float(np.nanmax(end.gradient))
 
 
 def _further_time(end: Ending, last: float, goal: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -116,14 +117,17 @@ def missing_modes(problem: Canonical) -> list[str]:
     ]
 
 
-def waiting_for(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
+def waiting_for(
+    problem: Canonical, B: Tensor, C: Tensor, members: Sequence[int] | None = None
+) -> tuple[Tensor, Tensor]:
     """The leading mode that states (S, q, r) have still to learn and the flow time that it takes, (S,) each.
 
-    0 and NaN where none is missing; infinite where nothing of it is there (`plateau`).
+    0 and NaN where none is missing, or where a member was not asked for; infinite where nothing of it is there
+    (`plateau`).
     """
     if not isinstance(problem.landscape, FrobeniusLandscape):
         return B.new_zeros(B.shape[0], dtype=torch.int64), B.new_full((B.shape[0],), math.nan)
-    found = plateau.plateau(problem, B, C)
+    found = plateau.plateau(problem, B, C, members)
     return found.mode, found.leaving / problem.clock
 
 

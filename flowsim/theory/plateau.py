@@ -8,6 +8,7 @@ the amplitude in the growing directions says how long a plateau lasts, and wheth
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -34,14 +35,19 @@ class Plateau:
     leaving: Tensor
 
 
-def plateau(problem: Canonical, B: Tensor, C: Tensor) -> Plateau:
-    """The plateau that states (S, q, r) are on; states that are not finite wait for nothing."""
+def plateau(problem: Canonical, B: Tensor, C: Tensor, members: Sequence[int] | None = None) -> Plateau:
+    """The plateau that states (S, q, r) are on; states that are not finite, or not among `members`, wait for nothing.
+
+    Costs one 2r × 2r eigendecomposition for every leading mode that is not yet learnt.
+    """
     sigma = landscape_of(problem).sigma
     batch, rank = B.shape[0], B.shape[-1]
     mode, leaving = B.new_zeros(batch, dtype=torch.int64), B.new_full((batch,), torch.nan)
     finite = torch.isfinite(B).flatten(1).all(-1) & torch.isfinite(C).flatten(1).all(-1)
     eye = torch.eye(rank, dtype=B.dtype, device=B.device)
-    for member in torch.nonzero(finite).flatten().tolist():
+    for member in range(batch) if members is None else members:
+        if not bool(finite[member]):
+            continue
         b, c = B[member], C[member]
         gram_a, gram_b = c.mT @ c, b.mT @ b
         noise = torch.finfo(B.dtype).eps * len(sigma) * float(torch.hypot(b.norm(), c.norm()))

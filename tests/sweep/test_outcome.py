@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowsim.integrators.base import SENTENCES, Status
-from flowsim.sweep.outcome import Ending, Horizon, Outcome, decide, decide_all
+from flowsim.sweep.outcome import Ending, Horizon, Outcome, decide, decide_all, hardly_moving
 
 NAN, INF = math.nan, math.inf
 TIMES = np.linspace(0.0, 10.0, 11)
@@ -22,7 +22,7 @@ def falling(rate: float, start: float = 2.0, to: float = 0.0) -> np.ndarray:
 
 def ending(excess: Any, **changes: Any) -> Ending:
     given: dict[str, Any] = {
-        "excess": np.asarray(excess, dtype=float), "gradient": np.sqrt(np.abs(np.asarray(excess, dtype=float))),
+        "excess": np.asarray(excess, dtype=float),
         "times": TIMES[: len(excess)], "limit_excess": 0.0, "rate": NAN, "reach": 1e-6,
     }  # fmt: skip
     return Ending(**(given | changes))
@@ -59,14 +59,14 @@ CASES = [
     ),
     (
         "stationary_elsewhere",
-        ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0), departure=INF, waiting=2, floor=0.5),
+        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=INF, waiting=2, floor=0.5),
         "at rest at loss 1.5: nothing of mode 2 is there to grow",
     ),
-    # A gradient of 1e-39 says nothing by itself: without a mode that is missing for good it is a plateau.
-    ("not_yet", ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0)), "excess loss 1, 2e-06 wanted"),
+    # A loss that stands still says nothing by itself: without a mode that is missing for good it is a plateau.
+    ("not_yet", ending(falling(9.0, to=1.0), limit_excess=NAN), "excess loss 1, 2e-06 wanted"),
     (
         "not_yet",
-        ending(falling(9.0, to=1.0), limit_excess=NAN, gradient=falling(9.0), departure=12.5, waiting=2),
+        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=12.5, waiting=2),
         "a plateau: mode 2 is learnt after 12.5 more flow time",
     ),
     ("left_minimum", ending([2.0, 0.3, 0.9], **DESCENT), "excess loss stays at 0.9; learning rate 0.5 is above"),
@@ -121,9 +121,15 @@ def test_members_of_a_batch_are_decided_one_by_one() -> None:
         "loss_reachable": np.array([0.25, 0.25, 1.25]),
         "convergence_rate": np.array([2.0, 0.5, NAN]), "stability_limit": np.full(3, NAN),
     }  # fmt: skip
-    numbers = {"excess_loss": excess, "gradient_norm": excess.sqrt()}
+    numbers = {"excess_loss": excess}
     status = [Status.COMPLETED, Status.COMPLETED, Status.COMPLETED]
     found = decide_all(numbers, status, Horizon(TIMES, theory, 1e-6))
     assert [str(word) for word, _, _ in found] == ["reached", "not_yet", "stationary_elsewhere"]
     found = decide_all(numbers, [Status.MAX_STEPS] * 3, Horizon(TIMES, theory, 1e-6))
     assert [str(word) for word, _, _ in found] == ["max_steps"] * 3
+
+
+def test_only_what_hardly_moves_and_has_no_known_limit_is_looked_at() -> None:
+    gradient = torch.tensor([[1.0, 1.0, 1.0, NAN], [1e-3, 0.5, 1e-3, NAN]])
+    theory = {"loss_limit": np.array([NAN, NAN, 0.25, NAN])}
+    assert hardly_moving({"gradient_norm": gradient}, theory) == [0]
