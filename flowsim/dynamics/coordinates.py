@@ -18,7 +18,7 @@ from flowsim.dynamics.landscape import FrobeniusLandscape, Landscape, TraceLands
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Canonical:
     """A batch of adapters on one landscape.
 
