@@ -15,7 +15,7 @@ from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.exact.balanced import rotated_modes
 from flowsim.integrators.exact.mode_aligned import row_imbalance
-from flowsim.integrators.exact.one_shot import Pivots, pivots_of
+from flowsim.integrators.exact.one_shot import Pivots, Rates, pivots_of
 from flowsim.integrators.solve import closed_form_holds
 
 
@@ -136,7 +136,7 @@ def escape_time(problem: Canonical) -> Tensor:
             if inverse is None:
                 break
             mixed = (found.rows[mode - 1] @ inverse).abs()
-            gap = found.rates[mode - 1] - found.rates[found.chosen]
+            gap = -found.gaps[mode - 1]
             good = (mixed > 0) & (gap > 0)
             times += [(torch.log(1 / mixed[good]) / gap[good]).clamp_min(0.0).min()] if bool(good.any()) else []
         out[member] = torch.stack(times).min()
@@ -162,7 +162,9 @@ def pivots(problem: Canonical) -> list[Pivots | None]:
 
     Kept for the start at hand, which is asked for its limit, rate, missing modes and escape in turn.
     """
-    omega, cos, sin = rotated_modes(landscape_of(problem).sigma, row_imbalance(problem.B, problem.C))
+    sigma, value = landscape_of(problem).sigma, row_imbalance(problem.B, problem.C)
+    omega, cos, sin = rotated_modes(sigma, value)
+    rates = Rates.of(sigma, omega, value)
     found: list[Pivots | None] = []
     for member, closed in enumerate(closed_form_holds(problem)):
         if not closed:
@@ -171,7 +173,7 @@ def pivots(problem: Canonical) -> list[Pivots | None]:
         B, C = problem.B[member], problem.C[member]
         x, y = cos[member][:, None], sin[member][:, None]
         rows = torch.cat([x * B + y * C, x * C - y * B])
-        found.append(pivots_of(rows, torch.cat([omega[member], -omega[member]])))
+        found.append(pivots_of(rows, rates.member(member)))
     return found
 
 

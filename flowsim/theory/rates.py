@@ -75,10 +75,9 @@ def _exponential(found: Pivots, kept: list[int], omega: Tensor, cos: Tensor, sin
     """2ν and C of one member. Pairs of equal rates only turn within a tie or a null space: they do not count."""
     c, rates, chosen = found.rows, found.rates, found.chosen
     rounding = torch.finfo(c.dtype).eps * sum(c.shape)
-    mixed = _beside_equals(c @ found.inverse, rates, chosen, rounding)
-    gaps = rates[chosen] - rates[:, None]
+    mixed, gaps = _beside_equals(found), found.gaps
     there = mixed.abs() > rounding * torch.linalg.matrix_norm(c) * torch.linalg.matrix_norm(found.inverse)
-    there &= gaps > rounding * rates.abs().max()
+    there &= (gaps > 0) & ~found.equal
     # Each kept mode also approaches its own σ, at 2ω, through its decaying row.
     own = 2 * omega[kept[-1:]] if kept else omega[:0]
     candidates = torch.cat([gaps[there], own])
@@ -98,16 +97,20 @@ def _exponential(found: Pivots, kept: list[int], omega: Tensor, cos: Tensor, sin
     return 2 * nu, _own_approach(found, kept, omega, cos, sin)
 
 
-def _beside_equals(mixed: Tensor, rates: Tensor, chosen: list[int], rounding: float) -> Tensor:
+def _beside_equals(found: Pivots) -> Tensor:
     """L in a basis of the rows in which a pivot has no equals: (2q, |J|), zero on the rows beside the pivots.
 
     Within a tie or a null space any rotation of the rows is as good. What its pivots carry is a subspace T = QR of the
     space: Q takes their place, so that their columns become L·R⁻¹, and the others lose their part along Q.
     """
-    out = mixed.clone()
-    for rate in torch.unique(rates[chosen]):
-        group = torch.nonzero((rates - rate).abs() <= rounding * rates.abs().max()).flatten()
-        inside = [place for place, row in enumerate(chosen) if row in group]
+    mixed = found.rows @ found.inverse
+    out, done = mixed.clone(), set()
+    for first in range(len(found.chosen)):
+        if first in done:
+            continue
+        group = torch.nonzero(found.equal[:, first]).flatten()
+        inside = [place for place, row in enumerate(found.chosen) if row in group]
+        done |= set(inside)
         basis, R = torch.linalg.qr(mixed[group][:, inside])
         out[:, inside] = torch.linalg.solve_triangular(R, out[:, inside], upper=True, left=False)
         out[group] = out[group] - basis @ (basis.mT @ out[group])
@@ -142,11 +145,14 @@ def _end_spectra(problem: Canonical) -> tuple[Tensor, Tensor, Tensor]:
     α_i = ω_i − λ_i/2 and β_i = ω_i + λ_i/2 for the modes that are there, zero elsewhere.
     """
     half = row_imbalance(problem.B, problem.C) / 2
-    omega = torch.hypot(landscape_of(problem).sigma.expand_as(half), half)
+    sigma = landscape_of(problem).sigma
+    large = torch.hypot(sigma.expand_as(half), half) + half.abs()
+    small = sigma.square() / torch.where(large > 0, large, torch.ones_like(large))  # ω − |λ|/2 without cancellation
     there = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1)) > 0
-    zero = torch.zeros_like(omega)
-    known = torch.tensor(closed_form_holds(problem), device=omega.device) & (excess_limit(problem) == 0)
-    return torch.where(there, omega - half, zero), torch.where(there, omega + half, zero), known
+    known = torch.tensor(closed_form_holds(problem), device=large.device) & (excess_limit(problem) == 0)
+    alpha, beta = torch.where(half >= 0, small, large), torch.where(half >= 0, large, small)
+    zero = torch.zeros_like(large)
+    return torch.where(there, alpha, zero), torch.where(there, beta, zero), known
 
 
 def sharpness_limit(problem: Canonical) -> Tensor:

@@ -60,11 +60,11 @@ def balanced_product(sigma: Array, value: float, B: Array, C: Array, t: float) -
         return np.array(left @ inverse(exact(np.eye(B.shape[1])) + sum(grams)) @ right.T, dtype=float)
 
 
-def rank_one(sigma: Array, B: Array, C: Array, t: float, shift: Array) -> tuple[Array, Array]:
-    """B and C of the flow from any two columns (q, 1): one denominator, and one λ up to a `shift` for each row."""
+def rank_one(sigma: Array, B: Array, C: Array, t: float) -> tuple[Array, Array]:
+    """B and C of the flow from any two columns (q, 1): one λ and one denominator."""
     with mpmath.workdps(300):
         value = np.sum(exact(B) ** 2) - np.sum(exact(C) ** 2)
-        left, right, grams = evolved(sigma, value + exact(shift), B, C, t)
+        left, right, grams = evolved(sigma, np.full(len(sigma), value), B, C, t)
         root = mpmath.sqrt(1 + sum(grams)[0, 0])
         return np.array(left / root, dtype=float), np.array(right / root, dtype=float)
 

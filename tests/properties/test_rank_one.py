@@ -37,10 +37,9 @@ def test_every_time_has_its_digits(problem: RankOneProblem, decade: float) -> No
     noise, size = EPS * (len(B0) + 1), norm(*problem.start)
 
     def factors(kick: digits.Kick) -> Array:
-        """Kicks of the size of the whole start, because rows of B and C are combined; each row's ω is rounded."""
+        """Kicks of the size of the whole start, because rows of B and C are combined."""
         B, C = (X + size * (kick(np.ones_like(X)) - 1) * (X != 0) for X in (B0, C0))
-        shift = problem.fastest * (kick(np.ones(len(B0))) - 1) * (problem.value != 0)
-        return np.stack(digits.rank_one(kick(problem.sigma), B, C, kick(t), shift))
+        return np.stack(digits.rank_one(kick(problem.sigma), B, C, kick(t)))
 
     exact, moved = digits.spread(factors, noise)
     exact_size = norm(exact) or 1.0

@@ -23,7 +23,7 @@ from torch import Tensor
 from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution, Status, rotated_bound
-from flowsim.integrators.exact.one_shot import jump, pivots_of
+from flowsim.integrators.exact.one_shot import Rates, jump, pivots_of
 
 CAP = 4.0  # ω·h of one sub-step: rounding e^4 ≈ 55 ε
 BLOCK = 32  # sub-steps after which one step for all the rest is tried
@@ -68,8 +68,10 @@ def solve(
     in sub-steps too.
     """
     batch, rows = B0.shape[0], B0.shape[-2]
-    omega, cos, sin = (x[..., None] for x in rotated_modes(landscape.sigma, imbalance_value(B0, C0)))
-    rates = torch.cat([omega, -omega], dim=-2)
+    value = imbalance_value(B0, C0)
+    omega, cos, sin = rotated_modes(landscape.sigma, value)
+    rates = Rates.of(landscape.sigma, omega, value[:, None])
+    cos, sin = cos[..., None], sin[..., None]
     state, turned = _without_rounding(torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2))
     turn = factors and B0.shape[-1] > 1
     fastest = float(omega.max())
@@ -78,7 +80,7 @@ def solve(
     alone = jumps and fastest * longest > BLOCK * CAP
     parts = [state[i : i + 1] for i in range(batch)] if alone else [state]
     runs = [
-        _run(part, rates[i : i + 1] if alone else rates, times.tolist(), turn=turn, jumps=alone)
+        _run(part, rates.member(slice(i, i + 1)) if alone else rates, times.tolist(), turn=turn, jumps=alone)
         for i, part in enumerate(parts)
     ]
     stacked = torch.cat([run.states for run in runs], dim=1) @ turned.mT
@@ -123,13 +125,14 @@ class _Run:
     steps: int
 
 
-def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool, jumps: bool) -> _Run:
+def _run(state: Tensor, rates: Rates, times: list[float], *, turn: bool, jumps: bool) -> _Run:
     states = state.new_full((len(times), *state.shape), math.nan)
     rounding = torch.ones(len(times), state.shape[0], dtype=torch.float64, device=state.device)
+    size = float(torch.linalg.matrix_norm(state).max())
     clock, taken, bound = 0.0, 0, 1.0
     for place, time in enumerate(times):
         if time > clock:
-            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, turn=turn, jumps=jumps)
+            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, size, turn=turn, jumps=jumps)
             if moved is None:
                 rounding[place:] = bound
                 return _Run(states, rounding, Status.MAX_STEPS, taken)
@@ -140,15 +143,18 @@ def _run(state: Tensor, rates: Tensor, times: list[float], *, turn: bool, jumps:
 
 
 def _advance(
-    state: Tensor, rates: Tensor, span: float, allowed: int, *, turn: bool, jumps: bool
+    state: Tensor, rates: Rates, span: float, allowed: int, size: float, *, turn: bool, jumps: bool
 ) -> tuple[Tensor, int, float] | None:
-    """The state after a time `span`, with the steps taken and their rounding; None beyond `allowed` steps."""
-    fastest, taken, bound = float(rates.max()), 0, 0.0
+    """The state after a time `span`, with the steps taken and their rounding; None beyond `allowed` steps.
+
+    `size` is the size of the state at time 0.
+    """
+    fastest, taken, bound = float(rates.omega.max()), 0, 0.0
     while span > 0:
         # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
         count = max(1, math.ceil(fastest * span / CAP), _conditioning_steps(state, span) if turn else 0)
         if count > BLOCK and jumps:
-            whole = _one_step(state, rates, span, count, turn=turn)
+            whole = _one_step(state, rates, span, count, size, turn=turn)
             if whole is not None:
                 return whole[0], taken + 1, bound + whole[1]
         h, block = span / count, min(count, BLOCK)
@@ -161,40 +167,58 @@ def _advance(
     return state, taken, bound
 
 
-def _one_step(state: Tensor, rates: Tensor, span: float, count: int, *, turn: bool) -> tuple[Tensor, float] | None:
+def _one_step(
+    state: Tensor, rates: Rates, span: float, count: int, size: float, *, turn: bool
+) -> tuple[Tensor, float] | None:
     """One step for the whole `span`, with its rounding; None where `count` sub-steps have the smaller error.
 
     ZᵀZ' is symmetric along the flow, so its own factors turn against the best aligned ones by no more than the
-    square of the distance covered: where that is below rounding, alignment gives the factors too.
+    square of the distance covered: where that is below rounding, or the state has faded, alignment gives the factors.
     """
-    start = pivots_of(state[0], rates[0, :, 0])
+    here = float(torch.linalg.matrix_norm(state[0]))
+    if here <= torch.finfo(state.dtype).tiny ** 0.25:
+        return torch.zeros_like(state), 1.0  # its products are below any rounding, and its inverse would overflow
+    start = pivots_of(state[0], rates.member(0))
     bound, sub_steps = JUMP_ROUNDING * start.condition, count * math.exp(CAP)
     if bound > sub_steps:
         return None
     moved = jump(start, span)
     left, _, right = torch.linalg.svd(moved.mT @ state[0])
     moved = moved @ (left @ right)
-    distance = torch.linalg.matrix_norm(moved - state[0]) / torch.linalg.matrix_norm(state[0])
-    if turn and not float(distance) ** 2 <= sub_steps * torch.finfo(state.dtype).eps:
+    distance = float(torch.linalg.matrix_norm(moved - state[0]))
+    if turn and not distance**2 <= sub_steps * torch.finfo(state.dtype).eps * here * max(here, size):
         return None
     return moved[None], bound
 
 
-def _phi(rates: Tensor, h: float | Tensor) -> Tensor:
-    """(e^{2eh} − 1)/(2e), h where e = 0."""
-    still = rates == 0
-    safe = torch.where(still, torch.ones_like(rates), rates)
-    return torch.where(still, torch.zeros_like(rates) + h, torch.expm1(2 * safe * h) / (2 * safe))
+def _phi(rates: Rates, h: float | Tensor) -> Tensor:
+    """(e^{2eh} − 1)/(2e), h where e = 0, for each row, as a column."""
+    e = rates.signed[..., None]
+    still = e == 0
+    safe = torch.where(still, torch.ones_like(e), e)
+    return torch.where(still, torch.zeros_like(e) + h, torch.expm1(2 * safe * h) / (2 * safe))
 
 
-def _step_product(state: Tensor, rates: Tensor, h: float) -> Tensor:
+def _step_product(state: Tensor, rates: Rates, h: float) -> Tensor:
     """One sub-step with the triangular root: N = RᵀR from a QR, never by forming N."""
     rank = state.shape[-1]
     eye = torch.eye(rank, dtype=state.dtype, device=state.device).expand(*state.shape[:-2], rank, rank)
     R = torch.linalg.qr(torch.cat([eye, _phi(rates, h).sqrt() * state], dim=-2), mode="r").R
     # A positive diagonal makes the root unique and continuous (for rank 1 it is the true factor's sign).
     R = R * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[..., :, None]
-    return torch.linalg.solve_triangular(R, torch.exp(rates * h) * state, upper=True, left=False)
+    # What all rows grow by is divided out of the root: for |λ| ≫ σ little else would be left of the exponents.
+    R = R * _common(rates, -h)
+    return torch.linalg.solve_triangular(R, _growth(rates, h) * state, upper=True, left=False)
+
+
+def _growth(rates: Rates, h: float) -> Tensor:
+    """e^{(e − |λ|/2)h} of each row, as a column."""
+    return torch.exp(rates.shifted * h)[..., None]
+
+
+def _common(rates: Rates, h: float) -> Tensor:
+    """e^{|λ|h/2}, (S, 1, 1)."""
+    return torch.exp(rates.base[..., :1] * h)[..., None]
 
 
 def _conditioning_steps(state: Tensor, h: float) -> int:
@@ -202,14 +226,14 @@ def _conditioning_steps(state: Tensor, h: float) -> int:
     return math.ceil(h * float(torch.linalg.matrix_norm(state, ord=2).square().max()) / CAP)
 
 
-def _step_factors(state: Tensor, rates: Tensor, h: float, fastest: float) -> Tensor:
+def _step_factors(state: Tensor, rates: Rates, h: float, fastest: float) -> Tensor:
     """One sub-step with the symmetric root and the rotation: the flow's own factors."""
     values, vectors = _spectrum(_gram(state, rates, h))
-    root = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT
-    return torch.exp(rates * h) * state @ (root @ _rotation(state, rates, h, fastest))
+    root = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT * _common(rates, h)
+    return _growth(rates, h) * state @ (root @ _rotation(state, rates, h, fastest))
 
 
-def _gram(state: Tensor, rates: Tensor, h: float | Tensor) -> Tensor:
+def _gram(state: Tensor, rates: Rates, h: float | Tensor) -> Tensor:
     """N − I = Σ_j φ(e_j)c_jc_jᵀ."""
     return state.mT @ (_phi(rates, h) * state)
 
@@ -219,7 +243,7 @@ def _spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
     return 1 + values.clamp_min(0.0), vectors
 
 
-def _rotation(state: Tensor, rates: Tensor, h: float, fastest: float) -> Tensor:
+def _rotation(state: Tensor, rates: Rates, h: float, fastest: float) -> Tensor:
     """O(h) with O' = KO by a sixth-order Magnus method (Blanes, Casas & Ros 2000), Gauss-Legendre nodes.
 
     In the eigenbasis of N with eigenvalues g, and F = N' = Σ_j e^{2e_jt}c_jc_jᵀ,
@@ -233,7 +257,7 @@ def _rotation(state: Tensor, rates: Tensor, h: float, fastest: float) -> Tensor:
     nodes = torch.stack([starts + (0.5 + d) * delta for d in (-offset, 0.0, offset)])
     nodes = nodes.to(state.dtype)[..., None, None, None]  # (3, count, batch, row, column)
     values, vectors = _spectrum(_gram(state, rates, nodes))
-    rate = state.mT @ (torch.exp(2 * rates * nodes) * state)
+    rate = state.mT @ (torch.exp(2 * rates.signed[..., None] * nodes) * state)
     roots = values.sqrt()
     left, right = roots[..., :, None], roots[..., None, :]
     K = (vectors.mT @ rate @ vectors) * (left - right) / (2 * left * right * (left + right))

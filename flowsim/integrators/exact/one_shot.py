@@ -21,6 +21,45 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
+class Rates:
+    """The rates of the rows of c: +ω for the first half, −ω for the second, with ω = base + above.
+
+    ω − |λ|/2 = σ²/(ω + |λ|/2) is kept beside ω: for |λ| ≫ σ the differences of rates are differences of these, and
+    lost in those of ω.
+
+    Attributes
+    ----------
+    omega, base, above : Tensor, (..., q)
+        ω, |λ|/2 and ω − |λ|/2.
+    """
+
+    omega: Tensor
+    base: Tensor
+    above: Tensor
+
+    @classmethod
+    def of(cls, sigma: Tensor, omega: Tensor, value: Tensor) -> Rates:
+        """From σ and ω (..., q) and λ, broadcast against them."""
+        base = (value.abs() / 2).expand_as(omega)
+        total = omega + base
+        return cls(omega, base, sigma.square() / torch.where(total > 0, total, torch.ones_like(total)))
+
+    def member(self, index: int | slice) -> Rates:
+        """The rates of some of a batch (S, q)."""
+        return Rates(self.omega[index], self.base[index], self.above[index])
+
+    @property
+    def signed(self) -> Tensor:
+        """e, (..., 2q)."""
+        return torch.cat([self.omega, -self.omega], dim=-1)
+
+    @property
+    def shifted(self) -> Tensor:
+        """e − |λ|/2, (..., 2q)."""
+        return torch.cat([self.above, -self.omega - self.base], dim=-1)
+
+
+@dataclass(frozen=True)
 class Pivots:
     """One member's rows, and which of them carry the state.
 
@@ -28,8 +67,7 @@ class Pivots:
     ----------
     rows : Tensor, (2q, r)
         c.
-    rates : Tensor, (2q,)
-        e, the rate of each row.
+    spectrum : Rates, (q,)
     chosen : list of int
         J, in the order of falling rates; as many as the rank of c.
     order : list of int
@@ -37,9 +75,14 @@ class Pivots:
     """
 
     rows: Tensor
-    rates: Tensor
+    spectrum: Rates
     chosen: list[int]
     order: list[int]
+
+    @cached_property
+    def rates(self) -> Tensor:
+        """e, the rate of each row, (2q,)."""
+        return self.spectrum.signed
 
     @cached_property
     def _lengths(self) -> Tensor:
@@ -60,6 +103,25 @@ class Pivots:
         mixed[self.chosen] = torch.eye(len(self.chosen), dtype=mixed.dtype, device=mixed.device)
         return mixed
 
+    @cached_property
+    def gaps(self) -> Tensor:
+        """e_j − e_k of every row k and pivot j, (2q, |J|), without cancellation between rows of one sign."""
+        sign = torch.cat([torch.ones_like(self.spectrum.omega), -torch.ones_like(self.spectrum.omega)])
+        base, above = (torch.cat([x, x]) for x in (self.spectrum.base, self.spectrum.above))
+        difference = (above[self.chosen] - above[:, None]) + (base[self.chosen] - base[:, None])
+        same = sign[self.chosen] == sign[:, None]
+        return torch.where(same, sign[:, None] * difference, self.rates[self.chosen] - self.rates[:, None])
+
+    @cached_property
+    def equal(self) -> Tensor:
+        """Whether row k and pivot j have one rate to rounding, (2q, |J|)."""
+        base, above = (torch.cat([x, x]) for x in (self.spectrum.base, self.spectrum.above))
+        size = above[self.chosen] + above[:, None]
+        size = torch.where(
+            base[self.chosen] == base[:, None], size, self.rates[self.chosen].abs() + self.rates.abs()[:, None]
+        )
+        return self.gaps.abs() <= torch.finfo(self.rows.dtype).eps * sum(self.rows.shape) * size
+
     @property
     def condition(self) -> float:
         """Condition number of the pivots, each scaled to length 1; 1 if there is none."""
@@ -69,13 +131,14 @@ class Pivots:
         return float(values[0] / values[-1])
 
 
-def pivots_of(rows: Tensor, rates: Tensor) -> Pivots:
-    """The pivots of rows (2q, r) with rates (2q,); rows that are dependent to rounding count as dependent.
+def pivots_of(rows: Tensor, spectrum: Rates) -> Pivots:
+    """The pivots of rows (2q, r) with rates (q,); rows that are dependent to rounding count as dependent.
 
     Judged by the smallest singular value, not by what a row has outside the span of the others: where these are
     nearly dependent themselves, that is amplified rounding.
     """
-    order = torch.argsort(rates, descending=True, stable=True).tolist()
+    fine = torch.argsort(torch.cat([spectrum.above, -spectrum.above]), descending=True, stable=True)
+    order = fine[torch.argsort(spectrum.signed[fine], descending=True, stable=True)].tolist()
     rank = rows.shape[-1]
     noise = torch.finfo(rows.dtype).eps * sum(rows.shape) * torch.linalg.matrix_norm(rows, ord=2)
 
@@ -83,14 +146,14 @@ def pivots_of(rows: Tensor, rates: Tensor) -> Pivots:
         return bool(torch.linalg.svdvals(rows[indices])[-1] > noise)
 
     if independent(order[:rank]):
-        return Pivots(rows, rates, order[:rank], order)
+        return Pivots(rows, spectrum, order[:rank], order)
     chosen: list[int] = []
     for index in order:
         if len(chosen) == rank:
             break
         if independent([*chosen, index]):
             chosen.append(index)
-    return Pivots(rows, rates, chosen, order)
+    return Pivots(rows, spectrum, chosen, order)
 
 
 def jump(start: Pivots, h: float) -> Tensor:
@@ -102,7 +165,9 @@ def jump(start: Pivots, h: float) -> Tensor:
     lead = up[chosen]
     mixed = start.combinations
     # Exponents of zero entries may be positive: they are masked before the exponential, not after.
-    late = torch.where(mixed != 0, (up[:, None] - lead).clamp_max(0.0), torch.zeros_like(mixed))
+    growing = (rates[:, None] > 0) & (lead > 0)
+    late = torch.where(growing, -start.gaps, up[:, None] - lead)
+    late = torch.where(mixed != 0, late.clamp_max(0.0), torch.zeros_like(mixed))
     span = mixed * torch.exp(late * h)
     R = torch.linalg.qr(torch.cat([start.inverse * torch.exp(-lead * h), _psi(rates, h)[:, None] * span]), mode="r").R
     moved = torch.linalg.solve_triangular(R, torch.exp(down * h)[:, None] * span, upper=True, left=False)
