@@ -18,8 +18,9 @@ from flowsim.integrators import stepped
 from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
-from flowsim.sweep.outcome import Horizon, decide_all, hardly_moving
-from flowsim.theory.limits import missing_modes, theory_of, waiting_for
+from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
+from flowsim.sweep.schedules import ScheduleItem, stability_name
+from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.trajectory.measure import measure
 from flowsim.trajectory.provenance import choose_device
 from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
@@ -132,7 +133,10 @@ def descend(
     rounds = np.arange(0, steps + 1, every, dtype=np.int64)
     solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
     times = rounds * inner_steps * learning_rate
-    dataset = _dataset(batch, solution, times, times, objective, adapter.batched, reach, learning_rate)
+    item = ScheduleItem("descent", "descent", update, learning_rate=learning_rate, inner_steps=inner_steps)
+    dataset = _dataset(
+        batch, solution, times, times, objective, adapter.batched, reach, learning_rate, stability_name(item)
+    )
     return dataset.assign_coords(step=("time", rounds, {"long_name": "round", "units": "1"}))
 
 
@@ -152,7 +156,7 @@ def _batch(objective: Objective, adapter: Adapter, device: str) -> Canonical:
 
 def _dataset(
     batch: Canonical, solution: Solution, times: np.ndarray, flow_times: np.ndarray, objective: Objective,
-    batched: bool, reach: float, learning_rate: float = math.nan,
+    batched: bool, reach: float, learning_rate: float = math.nan, limit: str = "",
 ) -> xr.Dataset:  # fmt: skip
     A, B = batch.factors(solution.B, solution.C)
     measured = measure(batch, solution.B, solution.C, solution.excess)
@@ -160,10 +164,11 @@ def _dataset(
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
     start = _numpy(measure(batch, batch.B, batch.C)["excess_loss"])
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
-    mode, leaving = waiting_for(batch, solution.B[-1], solution.C[-1], hardly_moving(measured, theory))
+    rate, _ = end_state_rates(batch, solution.B[-1], solution.C[-1])
     endings = decide_all(
         measured, solution.status, Horizon(flow_times, theory, reach, start), learning_rate,
-        plateau=(_numpy(mode), _numpy(leaving)),
+        limit=limit, waiting=waiting_for(batch, solution.B[-1], solution.C[-1], of_unknown_limit(theory)),
+        local_rate=_numpy(rate),
     )  # fmt: skip
     words = {
         "outcome": [str(outcome) for outcome, _, _ in endings],

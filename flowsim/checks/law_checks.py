@@ -65,6 +65,8 @@ def _law(view: View, label: int | str, rank: int, seed: int, observed: float, er
     if not tolerance < 1 + exact**2:
         return unresolved(subject, f"the error of e² is known only to be below {tolerance:.3g}")
     outcome = str(view.final("outcome", FLOW, rank)[seed])
+    if abs(observed**2 - exact**2) > tolerance and (why := view.unproven(rank, seed)):
+        return unresolved(subject, why)
     found = judged(subject, observed**2, exact**2, tolerance, f"squares; e = {observed:.8g}, limit {limit:.8g}")
     if found.verdict is Verdict.PASS and outcome == "not_yet":
         return Finding(
@@ -125,9 +127,11 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
 
 
 def _left(view: View, rank: int) -> float:
-    """Largest |e²(T) − e²(∞)| of one rank, from the exact forms."""
+    """Largest |e²(T) − e²(∞)| of one rank, from the exact forms, and what the solver adds to it."""
     now, limit = view.theory("relative_error_horizon", rank), view.theory("relative_error_limit", rank)
-    return largest(np.abs(now**2 - limit**2))
+    error = view.trajectory("estimated_error", FLOW, rank)
+    solver = [_error_of_square(view, rank, s, float(now[s]), largest(error[s])) for s in range(len(view.seeds))]
+    return largest(np.abs(now**2 - limit**2) + np.array(solver))
 
 
 def _law_of(view: View, n: int, ranks: np.ndarray) -> Law | None:
@@ -175,7 +179,8 @@ def _ensemble(view: View, subject: str, law: Law, ranks: np.ndarray, e2: np.ndar
         left_out = (e2.sum(axis=1)[:, None] - e2) / (draws - 1)
         slopes = weights @ (0.5 * np.log(left_out))
         deviation = math.sqrt((draws - 1) / draws * float(((slopes - slopes.mean()) ** 2).sum()))
-        findings.append(judged(subject, slope, predicted, Z_LIMIT * deviation + fixed, f"{fitted}; {draws} seeds"))
+        room = _quantile(draws - 1) * deviation + fixed
+        findings.append(judged(subject, slope, predicted, room, f"{fitted}; {draws} seeds"))
     # Where no formula is known the draws' own scatter has to do.
     known = law.variance is not None or draws > 1
     variance = law.variance if law.variance is not None else e2.var(axis=1, ddof=1) if known else law.mean * math.nan
@@ -184,7 +189,16 @@ def _ensemble(view: View, subject: str, law: Law, ranks: np.ndarray, e2: np.ndar
         spread = math.sqrt(float(variance[place]) / draws)
         if math.isnan(spread):
             continue
-        room = Z_LIMIT * spread + float(law.bias[place] + gap[place]) + 64 * view.epsilon * (2 + expected)
+        # A variance taken from few draws is uncertain itself.
+        limit = Z_LIMIT if law.variance is not None else _quantile(draws - 1)
+        room = limit * spread + float(law.bias[place] + gap[place]) + 64 * view.epsilon * (2 + expected)
         z = f", z = {(mean - expected) / spread:+.2f}" if spread > 0 else ", the same for every draw"
         findings.append(judged(f"flow/rank={int(rank)}/seeds={draws}", mean, expected, room, f"mean of e²{z}"))
     return findings
+
+
+def _quantile(freedom: int) -> float:
+    """Student's t with the tail of `Z_LIMIT` standard errors: a deviation estimated from few seeds is uncertain."""
+    from scipy.special import ndtr, stdtrit
+
+    return float(stdtrit(freedom, ndtr(Z_LIMIT)))

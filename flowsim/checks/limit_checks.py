@@ -48,6 +48,8 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
 
     if last < floor - error - rounding:
         return finding(Verdict.FAIL, "the loss lies below the lowest possible value", error + rounding)
+    if why := view.incomplete(rank, seed):
+        return finding(Verdict.UNRESOLVED, why, math.nan)
     if outcome != "reached" and reachable - floor > wanted + rounding:
         why = f"from this start the loss cannot fall below {reachable:.8g}"
         return finding(Verdict.NOT_APPLICABLE, why, math.nan)
@@ -56,6 +58,8 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
             difference = abs(float(view.companion(label, "loss", rank)[seed, -1]) - last)
             allowed = error + float(view.companion_loss_error(label, rank)[seed, -1]) + rounding
             if difference > allowed:
+                if why := view.unproven(rank, seed):
+                    return finding(Verdict.UNRESOLVED, why, allowed)
                 why = f"the integrated loss and the exact one differ by {difference:.3g}, {allowed:.3g} allowed"
                 return finding(Verdict.FAIL, why, allowed)
             error = math.nan if math.isnan(allowed) else error

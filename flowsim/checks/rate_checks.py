@@ -72,6 +72,8 @@ def _rate(view: View, rank: int, seed: int) -> Finding:
     if outcome == "not_yet" and not (settled and abs(found.rate - expected) <= found.error):
         why = f"the run is not in its last phase: {view.final('reason', FLOW, rank)[seed]}"
         return Finding(subject, found.rate, expected, found.error, Verdict.NOT_REACHED, why)
+    if not view.size(rank)[seed] > 0 or not (view.trajectory("excess_loss", FLOW, rank)[seed] > 0).any():
+        return not_applicable(subject, "no rate is predicted: nothing moves")
     if not math.isfinite(found.rate):
         return Finding(subject, math.nan, expected, math.nan, Verdict.UNRESOLVED, "too few times above the noise")
     if found.error > SHARE * expected:
@@ -90,15 +92,18 @@ def _hidden(view: View, rank: int, seed: int, found: Slope, expected: float) -> 
     resolves.
     """
     constant = float(view.theory("excess_constant", rank)[seed])
+    if not math.isfinite(constant) and found.rate > expected:
+        return Verdict.UNRESOLVED, "the excess falls faster: the slowest mode does not show, or is not excited"
     below = math.log(found.excess / constant) + expected * found.at if constant > 0 else math.nan
     if not (below > 0 and found.rate > expected):
         return Verdict.FAIL, ""
     begins = found.at + below / (found.rate - expected)
     level = constant * math.exp(-expected * begins)
+    noise = float(_noise(view, FLOW, rank, seed).max())
     why = f"a faster decay comes first; the last phase begins at about t = {begins:.4g}, at an excess of {level:.2g}"
-    if level > ABOVE_NOISE * _noise(view, FLOW, rank, seed) and begins > 0.5 * view.times[-1]:
+    if level > ABOVE_NOISE * noise and begins > 0.5 * view.times[-1]:
         return Verdict.NOT_REACHED, why
-    if level <= ABOVE_NOISE * _noise(view, FLOW, rank, seed):
+    if level <= ABOVE_NOISE * noise:
         return Verdict.UNRESOLVED, f"{why}, below what the solver resolves"
     return Verdict.FAIL, why
 
@@ -108,46 +113,57 @@ def _power(view: View, rank: int, seed: int, power: float) -> Finding:
     subject = view.subject(FLOW, rank, seed)
     expected = float(view.theory("excess_constant", rank)[seed]) ** (-1 / power)
     found = _grown(view.times, view.trajectory("excess_loss", FLOW, rank)[seed], power, _noise(view, FLOW, rank, seed))
-    if not math.isfinite(found.rate) or found.error > SHARE * expected:
+    settled = math.isfinite(found.rate) and found.error <= SHARE * expected
+    outcome = str(view.final("outcome", FLOW, rank)[seed])
+    if outcome == "not_yet" and not (settled and abs(found.rate - expected) <= found.error):
+        why = f"the run is not in its last phase: {view.final('reason', FLOW, rank)[seed]}"
+        return Finding(subject, found.rate, expected, found.error, Verdict.NOT_REACHED, why)
+    if not settled:
         why = f"excess^(-1/{power:g}) does not grow linearly yet: {found.rate:.4g} ± {found.error:.2g}"
         return Finding(subject, found.rate, expected, found.error, Verdict.UNRESOLVED, why)
     why = f"algebraic: the excess falls like t^-{power:g}; growth of excess^(-1/{power:g})"
     return judged(subject, found.rate, expected, found.error, why)
 
 
-def _noise(view: View, schedule: int, rank: int, seed: int) -> float:
-    """Below this the excess loss is solver noise: it inherits the square of the error of BA."""
+def _noise(view: View, schedule: int, rank: int, seed: int) -> np.ndarray:
+    """Below this the excess loss is solver noise, (T,): it inherits the square of the error of BA."""
     error = view.trajectory("estimated_error", schedule, rank)[seed]
-    delta = float(np.nanmax(error, initial=0.0)) * float(view.size(rank)[seed])
     bound = 2 * view.coefficient * (view.rows if view.objective == "trace_squared" else 1)
-    return bound * delta**2
+    noise: np.ndarray = bound * (np.nan_to_num(error) * float(view.size(rank)[seed])) ** 2
+    return noise
 
 
-def _measured(x: np.ndarray, excess: np.ndarray, noise: float) -> Slope:
+def _measured(x: np.ndarray, excess: np.ndarray, noise: np.ndarray) -> Slope:
     """Slope of −ln(excess) against x on three windows of equal length in the last half of what is above the noise.
 
     An excess that rises has met its own rounding: its least value is noise.
     """
+    level = float(noise.max())
     if bool((np.diff(excess) > 0).any()):
-        noise = max(noise, float(np.nanmin(np.where(excess > 0, excess, math.inf))))
-    last = _above(excess, noise)
+        level = max(level, float(np.nanmin(np.where(excess > 0, excess, math.inf))))
+    last = _above(excess, level)
     if last < POINTS:
         return Slope(math.nan, math.nan)
     ends = _nearest(x[:last], np.linspace(x[last // 2], x[last - 1], 4))
-    # Rounding and solver noise of the logarithm.
-    found = _last_slope(x[ends], -np.log(excess[ends]), noise / excess[ends[-1]] + 64 * np.finfo(float).eps)
+    found = _last_slope(x[ends], -np.log(excess[ends]), _of_logarithm(excess, noise, ends[-2:]))
     return replace(found, at=float(x[ends[-1]]), excess=float(excess[ends[-1]]))
 
 
-def _grown(times: np.ndarray, excess: np.ndarray, power: float, noise: float) -> Slope:
+def _of_logarithm(excess: np.ndarray, noise: np.ndarray, places: list[int]) -> float:
+    """Error of ln(excess) at these places: √noise is that of the deviation, whose square the excess is."""
+    part = np.sqrt(noise[places] / excess[places])
+    return float((2 * part + part**2).max()) + 64 * float(np.finfo(float).eps)
+
+
+def _grown(times: np.ndarray, excess: np.ndarray, power: float, noise: np.ndarray) -> Slope:
     """Slope of excess^(−1/p) against time, on three windows of equal length in ln t: what is left falls like t⁻²."""
-    last = _above(excess, noise)
+    last = _above(excess, float(noise.max()))
     if last < POINTS:
         return Slope(math.nan, math.nan)
     stop = times[last - 1]
     ends = _nearest(times[:last], np.geomspace(LAST_SHARE * stop, stop, 4))
     y = excess[ends] ** (-1 / power)
-    return _last_slope(times[ends], y, float(y[-1]) * (noise / excess[ends[-1]] + 64 * np.finfo(float).eps) / power)
+    return _last_slope(times[ends], y, float(y[-1]) * _of_logarithm(excess, noise, ends[-2:]) / power)
 
 
 def _above(excess: np.ndarray, noise: float) -> int:

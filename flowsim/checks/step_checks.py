@@ -107,6 +107,8 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
         return _open(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
+    if (escape := float(view.theory("escape_time", rank)[seed])) < view.times[-1]:
+        return not_applicable(subject, f"rounding decides where each run goes, from about t = {escape:.4g}")
     usable = [row for row in family if _bounded(view, row["place"], rank, seed)]
     if not usable:
         return not_applicable(subject, "every step is above the stability limit or diverged (iterates not bounded)")
@@ -125,7 +127,7 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
             subject, fall, EXPECTED_FALL, tolerance, Verdict.PASS, f"fall of the residual per halving; {shown}"
         )
     why = _why_wrong(points, coarse, names, _predicted(view, usable[-1], names, rank, seed))
-    if not why:
+    if not why or _too_large(view, fine.h, rank, seed):
         return _open(subject, f"{NOT_ASYMPTOTIC} (the residual falls {fall:.3g}-fold per halving); {shown}")
     return Finding(subject, fall, EXPECTED_FALL, tolerance, Verdict.FAIL, f"{why}; {shown}")
 
@@ -159,6 +161,14 @@ def _why_wrong(points: list[Point], coarse: Point, names: Names, predicted: floa
     return ""
 
 
+def _too_large(view: View, h: float, rank: int, seed: int) -> bool:
+    """Whether a step is no small part of the shortest time scale at the limit, 1/λ_max: no order shows then."""
+    limit = float(view.theory("stability_limit", rank)[seed])
+    if not math.isfinite(limit):
+        limit = 2 / float(view.final("sharpness", FLOW, rank)[seed])
+    return h > limit / 2
+
+
 def _slope(h1: float, y1: float, h2: float, y2: float) -> float:
     return math.log(y1 / y2) / math.log(h1 / h2)
 
@@ -174,7 +184,11 @@ def _point(view: View, row: Row, names: Names, rank: int, seed: int, shared: np.
         return largest(view.trajectory(name, row["place"], rank)[seed][at]) if name else math.nan
 
     h, gap = float(row["duration"]), size(names.gap)
-    error = largest(view.trajectory("estimated_error", FLOW, rank)[seed]) + size("estimated_error")
+    errors = sum(view.trajectory("estimated_error", place, rank)[seed] for place in (FLOW, row["place"]))
+    # Judged where it is largest: the error that counts is the one at that time.
+    decisive = view.trajectory(names.gap if names is SECOND_ORDER else names.residual, row["place"], rank)[seed]
+    decisive = np.where(shared if names is not SECOND_ORDER else True, decisive, np.nan)
+    error = float(errors[int(np.nanargmax(decisive))]) if np.isfinite(decisive).any() else largest(errors)
     if names is SECOND_ORDER:
         return Point(h, gap, gap, math.nan, error)
     # Two gaps divided by their steps (weights 4/h and 1/h for halved steps), and the coefficient's own solve at

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from flowsim.sweep.companions import FALL
+
 FLOW = 0  # place of the simultaneous flow along `schedule`
 
 
@@ -118,6 +120,23 @@ class View:
                 return f"the companion solve {label} did not complete"
         return ""
 
+    def unproven(self, rank: int, seed: int) -> str:
+        """Why the solver's own estimate of a flow's error is not to be trusted; empty where it is.
+
+        The error has to fall with rtol, unless it is at the level of rounding.
+        """
+        for near, far in (("loose_10", "loose_100"), ("integrated_10", "integrated_100")):
+            if seed not in self.companion_seeds(near, rank):
+                continue
+            if why := self.incomplete(rank, seed, near, far):
+                return why
+            first, second = (largest(self.companion(label, "distance", rank)[seed]) for label in (near, far))
+            if first > largest(self.companion(near, "estimated_error", rank)[seed]) and second < FALL * first:
+                return (
+                    f"the solver's error does not fall with rtol ({second / first:.3g}-fold from 100 to 10 times rtol)"
+                )
+        return ""
+
     def escaped(self, rank: int, seed: int) -> str:
         """Said of a flow that reached a limit which theory excludes, because rounding led it there; else empty."""
         escape = float(self.theory("escape_time", rank)[seed])
@@ -162,8 +181,11 @@ class View:
 
     def unstable(self, schedule: int, rank: int) -> np.ndarray:
         """Where descent cannot stay at the flow's minimum, (seed,): its multiplier, or its rate, is above the limit."""
-        multiplier = self.final("multiplier", schedule, rank)
-        above = self.schedules[schedule]["learning_rate"] > self.theory("stability_limit", rank)
+        multiplier, row = self.final("multiplier", schedule, rank), self.schedules[schedule]
+        name = "stability_limit" if row["update"] == "simultaneous" else "sequential_stability_limit"
+        # With k > 1 steps on one factor before the other moves no limit is known.
+        limit = self.theory(name, rank) if row["update"] == "simultaneous" or row["inner_steps"] == 1 else math.nan
+        above = row["learning_rate"] > limit
         return np.where(np.isfinite(multiplier), multiplier > 1, above)
 
     def subject(self, schedule: int | str, rank: int, seed: int | None = None) -> str:

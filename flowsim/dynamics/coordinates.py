@@ -90,7 +90,11 @@ def _spectral(objective: Frobenius, B: Tensor, C: Tensor, scale: float) -> Canon
     pairs = system.values.shape[0]
     rows_b = torch.cat([system.U.mT @ B, _pad(rest_b, extra, -2)], dim=-2)
     rows_c = torch.cat([system.V.mT @ C, _pad(rest_c, extra, -2)], dim=-2)
-    sigma = _pad(system.values, pairs + extra, 0)
+    # PiSSA freezes W0 − s·B0·A0: what is left of a singular value may be the rounding of that difference.
+    start = torch.linalg.matrix_norm(B) * torch.linalg.matrix_norm(C)
+    lost = torch.finfo(B.dtype).eps * max(objective.shape) * start.min()
+    values = torch.where(system.values > lost, system.values, torch.zeros_like(system.values))
+    sigma = _pad(values, pairs + extra, 0)
     landscape = FrobeniusLandscape(sigma, pairs)
     left, right = _pad(left, pairs + extra, -1), _pad(right, pairs + extra, -1)
     return Canonical(landscape, rows_b, rows_c, scale, objective.curvature, left, right)

@@ -99,9 +99,13 @@ class FrobeniusLandscape:
         if k < self.pairs and bool(sigma[-1] == tail[0, 0]) and bool(sigma[-1] > 0):
             B1, B2, C1, C2, tail = self._turned(B, C, k)
         lead = torch.diag(sigma) - B1 @ C1.mT
-        gram_b1, gram_b2, gram_c1, gram_c2 = (X.mT @ X for X in (B1, B2, C1, C2))
-        gap = lead.square().sum((-2, -1)) + inner(gram_b1, gram_c2) + inner(gram_b2, gram_c1)
-        gap = gap + inner(gram_b2, gram_c2) - 2 * inner(tail * B2, C2)
+        if B.shape[-1] > self.pairs:
+            # More columns than pairs: B1 and C2 may be orthogonal in them, and the product of their Grams cancels.
+            cross = (B1 @ C2.mT).square().sum((-2, -1)) + (B2 @ C1.mT).square().sum((-2, -1))
+        else:
+            cross = inner(B1.mT @ B1, C2.mT @ C2) + inner(B2.mT @ B2, C1.mT @ C1)
+        gap = lead.square().sum((-2, -1)) + cross
+        gap = gap + inner(B2.mT @ B2, C2.mT @ C2) - 2 * inner(tail * B2, C2)
         return 0.5 * gap
 
     def _turned(self, B: Tensor, C: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:

@@ -72,8 +72,9 @@ class SingularSystem:
     ----------
     U : Tensor, (n, p)
     values : Tensor, (p,)
-        Singular values; those at or below ε·max(n, m)·σ1 are exactly zero (numerical rank), and those that differ
-        by no more than that are equal: the rounding of a decomposition must not break a tie.
+        Singular values; those at or below ε·max(n, m)·‖·‖, of the difference or of what it is the difference of, are
+        exactly zero (numerical rank), and those that differ by no more than that of the difference are equal: the
+        rounding of a decomposition must not break a tie.
     V : Tensor, (m, p)
     """
 
@@ -134,7 +135,12 @@ class Frobenius:
         """The SVD of Δ = W* − W0, computed once and shared by every adapter."""
         U, values, Vh = torch.linalg.svd(self.target - self.pretrained, full_matrices=False)
         rounding = torch.finfo(values.dtype).eps * max(self.shape) * values[0]
-        values = torch.where(values > rounding, values, torch.zeros_like(values))
+        # A difference of large matrices carries their rounding; that from zero is exact.
+        lost = rounding
+        if bool(self.target.any()) and bool(self.pretrained.any()):
+            size = torch.maximum(torch.linalg.matrix_norm(self.target), torch.linalg.matrix_norm(self.pretrained))
+            lost = torch.maximum(rounding, torch.finfo(values.dtype).eps * max(self.shape) * size)
+        values = torch.where(values > lost, values, torch.zeros_like(values))
         return SingularSystem(U, _with_ties(values, float(rounding)), Vh.mT.contiguous())
 
 

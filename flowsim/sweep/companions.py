@@ -35,6 +35,7 @@ RTOL_FACTOR = {
     "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0, TWIN: 1.0,
 }  # fmt: skip
 FALL = 3.0  # fall of the change per tenfold rtol that counts as evidence of convergence
+MOST_STEPS = 20_000  # of a companion: where it needs more, what it would show stays unresolved
 TIGHTEST = 1e-13  # below this torchdiffeq's own rounding dominates
 
 
@@ -81,7 +82,9 @@ def companions_of(
         keep = torch.tensor(members, device=problem.B.device)
         part = problem.member(keep)
         tolerance = max(rtol * RTOL_FACTOR[label], TIGHTEST)
-        solution = solve_flow(part, times, method=method, rtol=tolerance, atol=atol * RTOL_FACTOR[label])
+        solution = solve_flow(
+            part, times, method=method, rtol=tolerance, atol=atol * RTOL_FACTOR[label], max_steps=MOST_STEPS
+        )
         against_members, against = solved[AGAINST[label]]
         places = torch.tensor([against_members.index(i) for i in members], device=problem.B.device)
         other_B, other_C = against.B[:, places], against.C[:, places]
@@ -109,7 +112,7 @@ def _orthonormal(problem: Canonical, times: Tensor, rtol: float, atol: float) ->
         return []
     twin = whole.member(torch.tensor(members[:1], device=problem.B.device))
     exact = solve_flow(twin, times, method="exact")
-    found = solve_flow(twin, times, method=ADAPTIVE_STEPPER, rtol=rtol, atol=atol)
+    found = solve_flow(twin, times, method=ADAPTIVE_STEPPER, rtol=rtol, atol=atol, max_steps=MOST_STEPS)
     size = products.product_norm(exact.B, exact.C).amax(0)
     distance = products.distance(found.B, found.C, exact.B, exact.C) / size
     measured = measure(twin, found.B, found.C, found.excess)

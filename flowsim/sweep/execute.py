@@ -22,9 +22,9 @@ from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of, error_from
 from flowsim.sweep.compare import compare
 from flowsim.sweep.horizon import arrival_times
-from flowsim.sweep.outcome import Horizon, Outcome, decide_all, hardly_moving
+from flowsim.sweep.outcome import Horizon, Outcome, decide_all, of_unknown_limit
 from flowsim.sweep.runner import Runner
-from flowsim.sweep.schedules import Clock, ScheduleItem
+from flowsim.sweep.schedules import Clock, ScheduleItem, stability_name
 from flowsim.sweep.starts import Starts
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.theory.stability import round_multiplier
@@ -192,12 +192,13 @@ def _final(
     arrival: np.ndarray | None,
 ) -> dict[str, list[object]]:
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
-    mode, leaving = waiting_for(batch, kept.B[-1], kept.C[-1], hardly_moving(numbers, end.theory))
-    plateau = _numpy(mode), _numpy(leaving)
-    decided = decide_all(numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival, plateau)
+    rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])
+    decided = decide_all(
+        numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival, limit=stability_name(item),
+        waiting=waiting_for(batch, kept.B[-1], kept.C[-1], of_unknown_limit(end.theory)), local_rate=_numpy(rate),
+    )  # fmt: skip
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)
     blank = torch.full_like(numbers["loss"][-1], math.nan)
-    rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])
     return {
         "outcome": [str(outcome) for outcome, _, _ in decided],
         "reason": [reason for _, reason, _ in decided],

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from flowsim.integrators.base import SENTENCES, Status
+from flowsim.theory.limits import Waiting
 
-PLATEAU = 1e-2  # a gradient norm below this part of its largest may be a plateau
+ACCELERATES = 1.05  # a fall that is faster by this factor than a little earlier is not exponential yet
 GROWN = 100.0  # a descent whose last loss is its largest, and this many times its first, is not bounded
 
 
@@ -49,7 +49,7 @@ class Ending:
     least_excess : float
         A lower bound of the limit: what modes that are absent at the start leave behind.
     learning_rate, stability_limit : float
-        For simultaneous descent; NaN otherwise.
+        Of a descent, and the limit of its order of updates where that is known; NaN otherwise.
     multiplier : float
         Predicted growth per round of a deviation from the flow's minimum; NaN if not known. Above 1 the minimum is
         unstable at this learning rate.
@@ -65,11 +65,16 @@ class Ending:
         Of the start with the leading directions of its limit; NaN if not known.
     floor : float
         What the excess is counted from.
-    departure : float
-        Further flow time until a mode that is still missing at the end is learnt; infinite if nothing of it is there,
-        NaN if none is missing or the state still moves. What a small gradient means without a closed form.
+    departure, arrival_of_last : float
+        Further flow time until the next, and the last, of the modes that are still missing at the end is learnt;
+        infinite if nothing of them is there, NaN if none is missing or the state is not near a saddle. What a small
+        gradient means without a closed form.
     waiting : int
-        That mode, 1 is the strongest; 0 if none.
+        The next of these modes, 1 is the strongest; 0 if none.
+    saddle : float
+        Excess loss of the missing modes.
+    rounding : float
+        An excess loss below this is zero.
     """
 
     excess: np.ndarray
@@ -88,7 +93,10 @@ class Ending:
     overlap: float = math.nan
     floor: float = 0.0
     departure: float = math.nan
+    arrival_of_last: float = math.nan
     waiting: int = 0
+    saddle: float = math.nan
+    rounding: float = 0.0
 
     @property
     def unstable(self) -> bool:
@@ -118,11 +126,14 @@ def decide_all(
     learning_rate: float = math.nan,
     multiplier: np.ndarray | None = None,
     arrival: np.ndarray | None = None,
-    plateau: tuple[np.ndarray, np.ndarray] | None = None,
+    limit: str = "stability_limit",
+    waiting: Waiting | None = None,
+    local_rate: np.ndarray | None = None,
 ) -> list[tuple[Outcome, str, float]]:
     """`decide` for every member of a batch, from its excess loss (T, S).
 
-    `plateau` is what the last states wait for: the mode and the further flow time, (S,) each.
+    `limit` names the theory variable that holds the stability limit of a descent; `waiting` is what the last states
+    wait for, `local_rate` that of the Hessian there (S,), used where theory has none.
     """
     theory = horizon.theory
     excess = numbers["excess_loss"].detach().cpu().double().numpy()
@@ -135,11 +146,11 @@ def decide_all(
             excess[:, seed],
             horizon.times,
             of("loss_limit", seed) - of("loss_floor", seed),
-            of("convergence_rate", seed),
+            _first_finite(of("convergence_rate", seed), math.nan if local_rate is None else float(local_rate[seed])),
             horizon.reach,
             of("loss_reachable", seed) - of("loss_floor", seed),
             learning_rate,
-            of("stability_limit", seed),
+            of(limit, seed),
             math.nan if multiplier is None else float(multiplier[seed]),
             math.nan if arrival is None else float(arrival[seed]),
             math.nan if horizon.start is None else float(horizon.start[seed]),
@@ -147,19 +158,20 @@ def decide_all(
             of("escape_time", seed),
             of("overlap", seed),
             of("loss_floor", seed),
-            math.nan if plateau is None else float(plateau[1][seed]),
-            0 if plateau is None else int(plateau[0][seed]),
+            math.nan if waiting is None else float(waiting.leaving[seed]),
+            math.nan if waiting is None else float(waiting.last[seed]),
+            0 if waiting is None else int(waiting.mode[seed]),
+            math.nan if waiting is None else float(waiting.excess[seed]),
+            of("excess_rounding", seed, 0.0),
         )
         for seed in range(len(status))
     ]
     return [decide(end, one) for end, one in zip(endings, status, strict=True)]
 
 
-def hardly_moving(numbers: dict[str, Tensor], theory: dict[str, np.ndarray]) -> list[int]:
-    """Members whose last state may be a plateau or a rest, and whose limit no closed form knows."""
-    gradient = numbers["gradient_norm"]
-    still = gradient[-1] <= PLATEAU * gradient.nan_to_num(nan=0.0).amax(0)
-    return [seed for seed in torch.nonzero(still).flatten().tolist() if math.isnan(theory["loss_limit"][seed])]
+def of_unknown_limit(theory: dict[str, np.ndarray]) -> list[int]:
+    """Members whose limit no closed form knows."""
+    return [int(seed) for seed in np.flatnonzero(np.isnan(theory["loss_limit"]))]
 
 
 def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
@@ -172,11 +184,13 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
         alive = int(np.isfinite(end.excess).sum())
         shown = f"loss not finite after t = {end.times[max(alive - 1, 0)]:.6g}"
         return Outcome.DIVERGED, shown + _beyond(end), math.nan
-    goal = end.reach * first
+    goal = max(end.reach * first, end.rounding)
     if last <= goal:
         reason = f"excess loss {last:.3g} is within {end.reach:g} of its start {first:.3g}"
+        if last > end.reach * first:
+            reason = f"excess loss {last:.3g} is rounding: it starts at {first:.3g}"
         return Outcome.REACHED, reason + (_lost(end) if math.isfinite(end.escape) else ""), math.nan
-    if end.unstable and last == float(np.nanmax(end.excess)) and last > GROWN * first:
+    if last == float(np.nanmax(end.excess)) and last > GROWN * first:
         return Outcome.DIVERGED, f"excess loss {last:.3g} and growing{_beyond(end)}", math.nan
     if end.unstable:
         return Outcome.LEFT_MINIMUM, f"excess loss stays at {last:.3g}{_beyond(end)}", math.nan
@@ -184,17 +198,26 @@ def decide(end: Ending, status: Status) -> tuple[Outcome, str, float]:
     bound = end.limit_excess if known else end.least_excess
     if bound > goal:
         where = f"a loss of {bound + end.floor:.6g} (excess {bound:.6g})"
+        if bound - last > goal:
+            return Outcome.NOT_YET, f"rounding has left the limit of this start, {where}{_lost(end)}", math.nan
         if last - bound <= goal:
             return Outcome.STATIONARY_ELSEWHERE, f"this start cannot fall below {where}{_lost(end)}", math.nan
         return Outcome.NOT_YET, f"still falling towards {where}, above the floor{_lost(end)}", math.nan
-    if not known and math.isinf(end.departure):
+    if not known and math.isinf(end.departure) and abs(last - end.saddle) <= goal:
         why = f"at rest at loss {last + end.floor:.6g}: nothing of mode {end.waiting} is there to grow"
         return Outcome.STATIONARY_ELSEWHERE, why, math.nan
     further = _further_time(end, last, goal)
     tail = f"; about {further:.4g} more flow time" if math.isfinite(further) else ""
     if not known and math.isfinite(end.departure):
+        further = end.arrival_of_last
         tail = f"; a plateau: mode {end.waiting} is learnt after {end.departure:.4g} more flow time"
-        further = end.departure
+        tail += f", the last one after {further:.4g}" if further > end.departure else ""
+    elif not known and math.isinf(end.departure):
+        return (
+            Outcome.NOT_YET,
+            f"excess loss {last:.3g}, {goal:.3g} wanted; close to a saddle it cannot leave",
+            math.nan,
+        )
     return Outcome.NOT_YET, f"excess loss {last:.3g}, {goal:.3g} wanted{tail}", further
 
 
@@ -204,12 +227,24 @@ def _further_time(end: Ending, last: float, goal: float) -> float:
         return end.arrival - float(end.times[-1])
     rate = end.rate
     if not rate > 0:
-        back = min(int(np.searchsorted(end.times, 0.9 * end.times[-1])), len(end.times) - 2)
-        span = end.times[-1] - end.times[back]
-        if not (span > 0 and end.excess[back] > last):
-            return math.nan
-        rate = math.log(float(end.excess[back]) / last) / float(span)
+        late, early = _fall(end, 1.0), _fall(end, 0.9)
+        if not late > 0 or (early > 0 and late > ACCELERATES * early):
+            return math.nan  # not falling, or still faster from time to time: no rate to go by
+        rate = late
     return math.log(last / goal) / rate if goal > 0 else math.nan
+
+
+def _fall(end: Ending, part: float) -> float:
+    """Rate at which the excess fell over a tenth of the horizon that ends at this part of it; NaN if not known."""
+    stop = int(np.searchsorted(end.times, part * end.times[-1] * (1 + 1e-12), side="right")) - 1
+    start = min(int(np.searchsorted(end.times, (part - 0.1) * end.times[-1])), stop - 1)
+    if start < 0 or not (end.excess[start] > 0 and end.excess[stop] > 0 and end.times[stop] > end.times[start]):
+        return math.nan
+    return math.log(float(end.excess[start] / end.excess[stop])) / float(end.times[stop] - end.times[start])
+
+
+def _first_finite(*values: float) -> float:
+    return next((value for value in values if math.isfinite(value)), math.nan)
 
 
 def _lost(end: Ending) -> str:

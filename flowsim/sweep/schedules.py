@@ -51,6 +51,13 @@ class ScheduleItem:
         )
 
 
+def stability_name(item: ScheduleItem) -> str:
+    """The theory variable that holds the stability limit of this descent; empty where none is known (k > 1)."""
+    if item.update == "simultaneous":
+        return "stability_limit"
+    return "sequential_stability_limit" if item.inner_steps == 1 else ""
+
+
 def expand(scenario: Scenario) -> list[ScheduleItem]:
     """All schedule items, the simultaneous flow first: it is computed whether asked for or not."""
     items = [ScheduleItem(FLOW, "flow", "simultaneous")]

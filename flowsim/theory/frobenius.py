@@ -184,6 +184,15 @@ def loss_floor(problem: Canonical) -> Tensor:
     return 0.5 * torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
 
 
+def rounding(problem: Canonical) -> Tensor:
+    """What rounding leaves of a canonical excess loss that is zero: ½(q + r)r(εs)², s of the size of Δ and BA, (S,)."""
+    sigma = landscape_of(problem).sigma
+    rows, rank = problem.B.shape[-2:]
+    start = torch.linalg.matrix_norm(problem.B) * torch.linalg.matrix_norm(problem.C)
+    size = torch.finfo(sigma.dtype).eps * torch.maximum(start, sigma[0].expand_as(start))
+    return 0.5 * (rows + rank) * rank * size.square()
+
+
 def spectral_gap(problem: Canonical) -> Tensor:
     """σ_r² − σ_{r+1}² of Δ, 0-d: zero at a tie, where no best subspace exists, and beyond rank Δ.
 

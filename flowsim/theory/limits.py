@@ -35,6 +35,7 @@ def theory_of(problem: Canonical, shape: tuple[int, int], stop: float) -> dict[s
         "loss_floor": kappa * known.floor,
         "loss_limit": kappa * (known.floor + known.limit),
         "loss_reachable": kappa * (known.floor + torch.where(known.limit.isnan(), known.reachable, known.limit)),
+        "excess_rounding": kappa * known.rounding,
         "escape_time": known.escape / clock,
         "overlap": known.overlap,
         "relative_error_limit": known.error,
@@ -61,6 +62,7 @@ class _Known:
     floor: Tensor
     limit: Tensor
     reachable: Tensor
+    rounding: Tensor
     escape: Tensor
     overlap: Tensor
     error: Tensor
@@ -78,7 +80,7 @@ def _frobenius(problem: Canonical, stop: float) -> _Known:
     error = ((floor + limit) / start).clamp_min(0.0).sqrt()
     end = rates.decay(problem)
     return _Known(
-        floor, limit, frobenius.reachable_excess(problem), frobenius.escape_time(problem),
+        floor, limit, frobenius.reachable_excess(problem), frobenius.rounding(problem), frobenius.escape_time(problem),
         frobenius.overlap(problem), torch.where(start > 0, error, torch.full_like(error, math.nan)),
         end.rate, end.power, end.constant,
         rates.sharpness_limit(problem), rates.sequential_limit(problem), 
@@ -100,7 +102,8 @@ def _trace_squared(problem: Canonical, stop: float) -> _Known:
         "effective_rank": trace_squared.effective_rank(problem),
     }
     return _Known(
-        problem.B.new_zeros(()), limit, limit, trace_squared.escape_time(problem), trace_squared.overlap(problem),
+        problem.B.new_zeros(()), limit, limit, trace_squared.rounding(problem), trace_squared.escape_time(problem),
+        trace_squared.overlap(problem),
         error, 2 * speed, trace_squared.power(problem), trace_squared.excess_constant(problem),
         speed, trace_squared.sequential_limit(problem), own,
     )  # fmt: skip
@@ -117,18 +120,24 @@ def missing_modes(problem: Canonical) -> list[str]:
     ]
 
 
-def waiting_for(
-    problem: Canonical, B: Tensor, C: Tensor, members: Sequence[int] | None = None
-) -> tuple[Tensor, Tensor]:
-    """The leading mode that states (S, q, r) have still to learn and the flow time that it takes, (S,) each.
+@dataclass(frozen=True)
+class Waiting:
+    """`plateau.Plateau` in the user's units, (S,) each."""
 
-    0 and NaN where none is missing, or where a member was not asked for; infinite where nothing of it is there
-    (`plateau`).
-    """
+    mode: Tensor
+    leaving: Tensor
+    last: Tensor
+    excess: Tensor
+
+
+def waiting_for(problem: Canonical, B: Tensor, C: Tensor, members: Sequence[int] | None = None) -> Waiting:
+    """The leading modes that states (S, q, r) have still to learn, and the flow time that it takes (`plateau`)."""
+    nan = B.new_full((B.shape[0],), math.nan)
     if not isinstance(problem.landscape, FrobeniusLandscape):
-        return B.new_zeros(B.shape[0], dtype=torch.int64), B.new_full((B.shape[0],), math.nan)
+        return Waiting(torch.zeros_like(nan, dtype=torch.int64), nan, nan, nan)
     found = plateau.plateau(problem, B, C, members)
-    return found.mode, found.leaving / problem.clock
+    clock = problem.clock
+    return Waiting(found.mode, found.leaving / clock, found.last / clock, problem.curvature * found.excess)
 
 
 def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -142,6 +151,9 @@ def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, T
     B, C = torch.where(mask, B, torch.zeros_like(B)), torch.where(mask, C, torch.zeros_like(C))
     if isinstance(problem.landscape, FrobeniusLandscape):
         rate = rates.local_rate(problem, B, C)
+        # Next to a saddle the linearisation of the minimum says nothing.
+        learnt = torch.tensor([not plateau.missing_rows(problem, b, c) for b, c in zip(B, C, strict=True)])
+        rate = torch.where(learnt.to(rate.device), rate, torch.full_like(rate, math.nan))
         largest = [torch.linalg.matrix_norm(X, ord=2).square() for X in (B, C)]
         sharpness = largest[0] + largest[1]
     else:

@@ -198,7 +198,7 @@ def local_rate(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
     K_a = CᵀC and K_b = BᵀB. Rank below rank Δ: the smallest eigenvalue of [[K_a, −σI], [−σI, K_b]] for the next
     smaller singular value σ that the start contains. Otherwise BA = Δ at the minimum and the eigenvalues are β + α
     with β of BBᵀ and α of AᵀA on the directions where B and A are not zero; the least that is not zero. What is
-    below the distance √(2·excess) from the minimum counts as zero there.
+    below the distance √(2·excess) from the minimum counts as zero there; NaN where that is in doubt.
     """
     sigma, rank = landscape_of(problem).sigma, problem.rank
     gram_a, gram_b = C.mT @ C, B.mT @ B
@@ -225,14 +225,15 @@ def _least_sum(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
     landscape = landscape_of(problem)
     noise = (2 * landscape.excess(B, C)).clamp_min(0.0).sqrt() * 2
     floor = torch.finfo(B.dtype).eps * sum(B.shape[-2:]) * (B.square().sum((-2, -1)) + C.square().sum((-2, -1)))
-    spectra = []
+    spectra, doubt = [], torch.zeros_like(noise, dtype=torch.bool)
     for X, start in ((B, problem.B), (C, problem.C)):
         alive = (landscape.sigma > 0) | present_rows(problem, start)
         # As many eigenvalues as directions: fewer than columns, or more, whose decay is by the other factor alone.
         values = torch.nn.functional.pad(torch.linalg.svdvals(X).square(), (0, 1))
+        doubt |= ((values > 0.1 * noise[:, None]) & (values < 10 * noise[:, None]) & (values > floor[:, None])).any(-1)
         values = torch.where(values <= torch.maximum(noise, floor)[:, None], torch.zeros_like(values), values)
         there = torch.arange(values.shape[-1], device=X.device) < alive.sum(-1)[:, None]
         spectra.append(torch.where(there, values, torch.full_like(values, torch.inf)))
     sums = spectra[0][:, :, None] + spectra[1][:, None, :]
     least = torch.where(sums > 0, sums, torch.full_like(sums, torch.inf)).flatten(1).amin(-1)
-    return torch.where(least.isinf(), torch.full_like(least, torch.nan), least)
+    return torch.where(least.isinf() | doubt, torch.full_like(least, torch.nan), least)

@@ -108,6 +108,13 @@ def speed(problem: Canonical) -> Tensor:
     return torch.where(on_saddle(problem) | (D == 0), torch.full_like(D, torch.nan), D)
 
 
+def rounding(problem: Canonical) -> Tensor:
+    """What rounding leaves of a canonical loss that is zero: ½(ε·n(|w| + ‖B‖‖C‖))², (S,)."""
+    start = _Start(problem)
+    size = start.w.abs() + torch.linalg.matrix_norm(problem.B) * torch.linalg.matrix_norm(problem.C)
+    return 0.5 * (torch.finfo(size.dtype).eps * start.landscape.size * size).square()
+
+
 def power(problem: Canonical) -> Tensor:
     """2 where the loss falls algebraically, like t⁻² (D = 0: w = 0 and one of U, V zero, not both), else NaN, (S,)."""
     start = _Start(problem)

@@ -112,6 +112,9 @@ THEORY = {
         LOSS,
         "the limit where known; else without the modes absent at the start",
     ),
+    "excess_rounding": Variable(
+        "what rounding leaves of an excess loss of zero", LOSS, "below it a loss counts as reached"
+    ),
     "escape_time": Variable(
         "time at which rounding leaves the limit of this start", "time", "NaN where nothing is missing, inf where never"
     ),

@@ -45,7 +45,8 @@ def test_another_rate_fails(solve: Any, judge: Any, factor: float) -> None:
     tree = solve(FLOW).tree
     tree["theory"]["convergence_rate"].values[:] *= factor
     tree["final"]["local_rate"].values[:] *= factor
-    assert verdicts(judge(tree, "convergence_rate")) == ["fail", "fail"]
+    # Without a constant a fall that is too fast may be that of a start which does not excite the slowest mode.
+    assert verdicts(judge(tree, "convergence_rate")) == ["fail", "fail" if factor > 1 else "unresolved"]
 
 
 def test_a_slope_that_has_not_settled_is_unresolved(solve: Any, judge: Any) -> None:
@@ -100,6 +101,7 @@ objective: {kind: frobenius, coefficient: 0.8}
 pretrained: {kind: values, values: [[-2, 0, 0], [0, 0, 0], [0, 0, 0]]}
 adapter: {ranks: [2], init: {kind: values, A: [[.6, 0, 0], [0, .5, .3]], B: [[.6, 0], [0, .5], [0, .3]]}}
 time: {stop: 60, points: 61}
+reach: 1e-3
 """
 
 

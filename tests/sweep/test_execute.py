@@ -225,7 +225,7 @@ def test_a_flow_that_cannot_be_solved_leaves_the_others(solve: Any, monkeypatch:
 def test_a_companion_that_cannot_be_solved_leaves_the_run(
     solve: Any, monkeypatch: pytest.MonkeyPatch, judge: Any
 ) -> None:
-    monkeypatch.setattr(companions, "solve_flow", functools.partial(solve_flow, max_steps=6))
+    monkeypatch.setattr(companions, "MOST_STEPS", 6)
     text = scenario(
         "{kind: gaussian, std: 0.4}", ranks="[1, 2]", factors="none", more="", time="{stop: 8.0, points: 5}"
     )

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from flowsim.integrators.base import SENTENCES, Status
-from flowsim.sweep.outcome import Ending, Horizon, Outcome, decide, decide_all, hardly_moving
+from flowsim.sweep.outcome import Ending, Horizon, Outcome, decide, decide_all, of_unknown_limit
 
 NAN, INF = math.nan, math.inf
 TIMES = np.linspace(0.0, 10.0, 11)
@@ -59,15 +59,20 @@ CASES = [
     ),
     (
         "stationary_elsewhere",
-        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=INF, waiting=2, floor=0.5),
+        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=INF, waiting=2, floor=0.5, saddle=1.0),
         "at rest at loss 1.5: nothing of mode 2 is there to grow",
     ),
     # A loss that stands still says nothing by itself: without a mode that is missing for good it is a plateau.
     ("not_yet", ending(falling(9.0, to=1.0), limit_excess=NAN), "excess loss 1, 2e-06 wanted"),
     (
         "not_yet",
-        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=12.5, waiting=2),
-        "a plateau: mode 2 is learnt after 12.5 more flow time",
+        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=12.5, arrival_of_last=80.0, waiting=2),
+        "a plateau: mode 2 is learnt after 12.5 more flow time, the last one after 80",
+    ),
+    (
+        "not_yet",
+        ending(falling(9.0, to=1.0), limit_excess=NAN, departure=INF, waiting=2, saddle=0.9),
+        "close to a saddle it cannot leave",
     ),
     ("left_minimum", ending([2.0, 0.3, 0.9], **DESCENT), "excess loss stays at 0.9; learning rate 0.5 is above"),
     ("diverged", ending([2.0, 1e88, NAN]), "loss not finite after t = 1"),
@@ -129,7 +134,28 @@ def test_members_of_a_batch_are_decided_one_by_one() -> None:
     assert [str(word) for word, _, _ in found] == ["max_steps"] * 3
 
 
-def test_only_what_hardly_moves_and_has_no_known_limit_is_looked_at() -> None:
-    gradient = torch.tensor([[1.0, 1.0, 1.0, NAN], [1e-3, 0.5, 1e-3, NAN]])
-    theory = {"loss_limit": np.array([NAN, NAN, 0.25, NAN])}
-    assert hardly_moving({"gradient_norm": gradient}, theory) == [0]
+def test_plateaus_are_looked_for_where_no_limit_is_known() -> None:
+    assert of_unknown_limit({"loss_limit": np.array([NAN, 0.25, NAN])}) == [0, 2]
+
+
+def test_a_fall_that_still_accelerates_gives_no_time() -> None:
+    slow = 2 * np.exp(-1e-4 * np.exp(0.5 * TIMES))
+    word, sentence, further = decide(ending(slow, limit_excess=NAN), Status.COMPLETED)
+    assert word == "not_yet" and math.isnan(further) and "more flow time" not in sentence
+
+
+def test_rounding_of_the_excess_is_zero() -> None:
+    word, sentence, _ = decide(ending([1e-31, 8e-32], rounding=1e-30), Status.COMPLETED)
+    assert word == "reached"
+    word, sentence, _ = decide(ending([1.0, 1e-5], rounding=2e-5), Status.COMPLETED)
+    assert word == "reached" and "is rounding" in sentence
+
+
+def test_a_loss_below_its_exact_limit_has_left_it() -> None:
+    word, sentence, _ = decide(ending([2.0, 1.0, 0.5], limit_excess=1.0, escape=1.5), Status.COMPLETED)
+    assert word == "not_yet" and "rounding has left the limit of this start" in sentence
+
+
+def test_an_exploding_descent_diverges_whatever_is_known_of_its_limit() -> None:
+    word, _, _ = decide(ending([2.0, 1e10, 3e194], learning_rate=0.1), Status.COMPLETED)
+    assert word == "diverged"

@@ -14,7 +14,8 @@ from flowsim.theory.limits import end_state_rates, theory_of
 from tests.oracles import reference as ref
 
 NAMES = {
-    "loss_reachable", "escape_time", "overlap", "convergence_power", "excess_constant", "sequential_stability_limit",
+    "loss_reachable", "excess_rounding", "escape_time", "overlap", "convergence_power", "excess_constant",
+    "sequential_stability_limit",
     "loss_floor", "loss_limit", "relative_error_limit", "relative_error_horizon", "relative_error_rounding",
     "effective_rank", "orthonormal_error", "convergence_rate", "stability_limit", "parameters", "energy",
     "spectral_gap",

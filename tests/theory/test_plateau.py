@@ -37,10 +37,10 @@ def test_the_forecast_is_the_time_at_which_the_mode_is_learnt(seed: int, scale: 
     between = int(np.argmin(np.abs(times - np.mean(learnt))))
     for place, mode in ((0, 1), (between, 2)):
         here = canonical(objective, Adapter(run.A.values[place], run.B.values[place], scale))
-        found, leaving = waiting_for(here, here.B, here.C)
-        assert int(found) == mode
+        found = waiting_for(here, here.B, here.C)
+        assert int(found.mode) == mode
         # Amplitude √σ instead of the true path of the last e-fold: off by less than one e-fold, 1/μ, μ = σ.
-        late = times[place] + float(leaving)
+        late = times[place] + float(found.leaving)
         assert abs(late - learnt[mode - 1]) < 1 / (SIGMA[mode - 1] * start.clock)
 
 

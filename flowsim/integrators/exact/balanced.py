@@ -73,6 +73,7 @@ def solve(
     rates = Rates.of(landscape.sigma, omega, value[:, None])
     cos, sin = cos[..., None], sin[..., None]
     state, turned = _without_rounding(torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2))
+    lost = _cancelled(state[:, :rows], B0, C0, landscape.sigma)
     turn = factors and B0.shape[-1] > 1
     fastest = float(omega.max())
     longest = float(torch.diff(times, prepend=times.new_zeros(1)).max())
@@ -84,7 +85,7 @@ def solve(
         for i, part in enumerate(parts)
     ]
     stacked = torch.cat([run.states for run in runs], dim=1) @ turned.mT
-    operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked)
+    operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked) + lost
     X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
     B, C = cos * X - sin * Y, sin * X + cos * Y
     share = batch // len(runs)
@@ -113,6 +114,14 @@ def _without_rounding(state: Tensor) -> tuple[Tensor, Tensor]:
     turned = torch.where(full, eye, right.mT)
     cut = torch.where(full, torch.ones_like(state[:, :1]), (values > noise[:, None])[:, None].to(state))
     return torch.where(full, state, state @ turned * cut), turned
+
+
+def _cancelled(growing: Tensor, B0: Tensor, C0: Tensor, sigma: Tensor) -> Tensor:
+    """How many times its own rounding a growing row has lost where it is a small sum of rows of B and C, (S,)."""
+    length = torch.linalg.vector_norm(growing, dim=-1)
+    whole = torch.hypot(torch.linalg.vector_norm(B0, dim=-1), torch.linalg.vector_norm(C0, dim=-1))
+    counts = (length > 0) & (sigma > 0)
+    return torch.where(counts, whole / torch.where(counts, length, torch.ones_like(length)), 0.0).amax(-1)
 
 
 @dataclass

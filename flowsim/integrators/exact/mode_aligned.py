@@ -67,6 +67,10 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) 
     b, a = _amplitudes(unit, B0, C0)
     omega, cos, sin = rotated_modes(landscape.sigma, _own_imbalance(b, a))
     plus, minus = cos * b + sin * a, cos * a - sin * b
+    length = torch.hypot(a, b)
+    # A growing part that is rounding would be of order one after its escape time: it counts as zero.
+    plus = torch.where(plus.abs() <= 4 * torch.finfo(b.dtype).eps * length, torch.zeros_like(plus), plus)
+    lost = torch.where(plus != 0, length / plus.abs(), torch.ones_like(plus)).amax(-1)
     t = times[:, None, None]
     decay, rest = torch.exp(-2 * omega * t), _half_phi(omega, t)
     den = decay + rest * (plus.square() + decay * minus.square())
@@ -87,7 +91,7 @@ def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) 
         ["mode_aligned"] * batch,
         [int(bool(times[-1] > 0))] * batch,
         [0] * batch,
-        rotated_bound(B, C, 16.0),
+        rotated_bound(B, C, 16.0 * lost),
     )
 
 

@@ -37,10 +37,12 @@ def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> S
     u, v = shrink[..., None, None] * u0, grow[..., None, None] * v0
     B, C = (u + v) / 2, (u - v) / 2
     batch = B0.shape[0]
-    # About a dozen rounded operations stand between the data and each factor.
+    # About a dozen rounded operations stand between the data and each factor; the growing half may be a difference.
+    grown = nv if bool(landscape.w > 0) else nu
+    lost = torch.where(grown > 0, torch.hypot(nu, nv) / grown, torch.ones_like(grown))
     return Solution(
         B, C, [Status.COMPLETED] * batch, ["exact"] * batch, ["riccati"] * batch, [1] * batch, [0] * batch,
-        rotated_bound(B, C, 16.0), 0.5 * trace.square(),
+        rotated_bound(B, C, 16.0 * lost), 0.5 * trace.square(),
     )  # fmt: skip
 
 
