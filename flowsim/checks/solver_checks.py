@@ -68,6 +68,8 @@ def _bounded(view: View, label: str, rank: int, seed: int) -> Finding:
     near, far = (largest(view.companion(one, "distance", rank)[seed]) for one in family)
     rounding = largest(view.companion(family[0], "estimated_error", rank)[seed])
     fall = far / near if near > 0 else float("inf")
+    if (why := view.unproven(rank, seed)) and "no order shows" in why:
+        return Finding(subject, distance, 0.0, tolerance, Verdict.UNRESOLVED, why)
     reason = f"error falls {fall:.3g}-fold from 100 to 10 times rtol"
     if near > rounding and fall < FALL:
         return Finding(subject, distance, 0.0, tolerance, Verdict.UNRESOLVED, f"{reason}, at least 3-fold wanted")

@@ -13,6 +13,7 @@ import xarray as xr
 
 from flowsim.sweep.companions import FALL
 
+COARSE = 0.03  # a distance of the size of the update is no small error, and need not fall like one
 FLOW = 0  # place of the simultaneous flow along `schedule`
 
 
@@ -131,6 +132,8 @@ class View:
             if why := self.incomplete(rank, seed, near, far):
                 return why
             first, second = (largest(self.companion(label, "distance", rank)[seed]) for label in (near, far))
+            if first > COARSE:
+                return f"solves at rtol and ten times rtol differ by {first:.2g} of the update: no order shows"
             if first > largest(self.companion(near, "estimated_error", rank)[seed]) and second < FALL * first:
                 return (
                     f"the solver's error does not fall with rtol ({second / first:.3g}-fold from 100 to 10 times rtol)"

@@ -114,7 +114,7 @@ def _attempt(
     if float(clock[-1]) > 0:
         span = torch.stack([torch.zeros_like(clock[-1]), clock[-1]])
         try:
-            _call(probe, start, span, method, max_steps, first_step=_first_step(probe, start, method))
+            _call(probe, start, span, method, max_steps, first_step=_first_step(probe, start, method, float(clock[-1])))
         except AssertionError as stop:
             status = _status_of(str(stop), probe)
     else:
@@ -134,8 +134,8 @@ def _attempt(
     return Integrated(states, [status] * batch, [probe.steps] * batch, [probe.evaluations] * batch)
 
 
-def _first_step(probe: _Probe, start: Tensor, method: str) -> float | None:
-    """A first step that shrinks with rtol like every other: half a time constant times rtol^(1/(q + 1)).
+def _first_step(probe: _Probe, start: Tensor, method: str, stop: float) -> float | None:
+    """A first step that shrinks with rtol like every other: half a time constant, or horizon, times rtol^(1/(q + 1)).
 
     torchdiffeq's own may span the whole horizon whatever rtol is; runs at different rtol then take the same steps, and
     their equality says nothing about their error. None, which leaves the choice to it, where nothing moves.
@@ -146,7 +146,7 @@ def _first_step(probe: _Probe, start: Tensor, method: str) -> float | None:
     moving = (size > 0) & (speed > 0) & torch.isfinite(speed)
     if not bool(moving.any()):
         return None
-    constant = float((size[moving] / speed[moving]).min())
+    constant = min(float((size[moving] / speed[moving]).min()), stop)
     return 0.5 * constant * float(probe.rtol) ** (1 / (ORDERS[method] + 1))
 
 

@@ -36,6 +36,7 @@ RTOL_FACTOR = {
 }  # fmt: skip
 FALL = 3.0  # fall of the change per tenfold rtol that counts as evidence of convergence
 MOST_STEPS = 20_000  # of a companion: where it needs more, what it would show stays unresolved
+FEW_STEPS = 10  # up to so many, steps are limited by their growth and not by their error: no order shows
 TIGHTEST = 1e-13  # below this torchdiffeq's own rounding dominates
 
 
@@ -97,6 +98,11 @@ def companions_of(
         }  # fmt: skip
         measured = measure(part, solution.B, solution.C, solution.excess)
         numbers |= {name: value for name, value in measured.items() if name != "gradient_norm"}
+        if label in ("tight", "integrated"):
+            numbers["estimated_error"] = numbers["estimated_error"] + few_steps_bound(solution, tolerance, size[keep])
+        if label == "tight":
+            # It has no companions of its own; ten times its tolerance stands for its error.
+            numbers["estimated_error"] = numbers["estimated_error"] + 10 * tolerance
         solved[label] = (members, solution)
         results.append(Companion(label, members, method, numbers))
     _estimate_integrated(results)
@@ -128,6 +134,17 @@ def error_from(near: Tensor, far: Tensor) -> Tensor:
     small d1 can be chance (a difference that crosses zero), so d2/FALL is asked for too.
     """
     return torch.maximum(near, far / FALL)
+
+
+def few_steps_bound(solution: Solution, rtol: float, size: Tensor) -> Tensor:
+    """What the tolerance allows a solve of a few steps, in units of `size` (S,), (T, S); zero for more steps.
+
+    Each accepted step may err by rtol·‖Z‖, which moves the product by twice ‖Z‖ times that.
+    """
+    steps = torch.tensor(solution.steps, dtype=size.dtype, device=size.device)
+    squares = solution.B.square().sum((-2, -1)) + solution.C.square().sum((-2, -1))
+    bound = 2 * steps * rtol * squares.nan_to_num(nan=0.0).amax(0) / size
+    return torch.where(steps <= FEW_STEPS, bound, torch.zeros_like(bound)).expand_as(solution.rounding)
 
 
 def _estimate_integrated(results: list[Companion]) -> None:

@@ -19,7 +19,7 @@ from flowsim.integrators.base import Solution, Status
 from flowsim.integrators.solve import ADAPTIVE_STEPPER
 from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
-from flowsim.sweep.companions import Companion, companions_of, error_from
+from flowsim.sweep.companions import Companion, companions_of, error_from, few_steps_bound
 from flowsim.sweep.compare import compare
 from flowsim.sweep.horizon import arrival_times
 from flowsim.sweep.outcome import Horizon, Outcome, decide_all, of_unknown_limit
@@ -95,7 +95,9 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         here = reference.at(torch.as_tensor(clock.places[index], device=device))
         numbers = _trajectory(batch, kept, modes) | compare(item, kept, here, runner)
         numbers["estimated_error"] = (
-            _estimated_error(flow, result.companions, size) if item.duration is None else kept.rounding / size
+            _estimated_error(flow, result.companions, size, solver.rtol)
+            if item.duration is None
+            else kept.rounding / size
         )
         unbounded = numbers["estimated_error"].isinf()
         numbers["estimated_error"] = numbers["estimated_error"].masked_fill(unbounded, math.nan)
@@ -132,14 +134,15 @@ def _pick(run: Solution, places: Tensor) -> Solution:
     )  # fmt: skip
 
 
-def _estimated_error(flow: Solution, companions: list[Companion], size: Tensor) -> Tensor:
-    """Rounding, and for a numerical run what its looser companions say, (T, S)."""
+def _estimated_error(flow: Solution, companions: list[Companion], size: Tensor, rtol: float) -> Tensor:
+    """Rounding, and for a numerical run what its looser companions say, or of a few steps its tolerance, (T, S)."""
     error = flow.rounding / size
     by_label = {one.label: one for one in companions}
     if "loose_10" in by_label:
         near, far = (by_label[name].numbers["distance"] for name in ("loose_10", "loose_100"))
         error = error.clone()
-        error[:, by_label["loose_10"].members] += error_from(near, far)
+        members = by_label["loose_10"].members
+        error[:, members] += error_from(near, far) + few_steps_bound(flow, rtol, size)[:, members]
     return error
 
 
