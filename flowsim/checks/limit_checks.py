@@ -53,6 +53,8 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
     if outcome != "reached" and reachable - floor > wanted + rounding:
         why = f"from this start the loss cannot fall below {reachable:.8g}"
         return finding(Verdict.NOT_APPLICABLE, why, math.nan)
+    if why := view.escaped(rank, seed):
+        return finding(Verdict.NOT_APPLICABLE, why, math.nan)
     for label in ("integrated", "exact"):
         if seed in view.companion_seeds(label, rank):
             difference = abs(float(view.companion(label, "loss", rank)[seed, -1]) - last)
@@ -65,8 +67,6 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
             error = math.nan if math.isnan(allowed) else error
     if outcome in ("reached", "not_yet") and math.isnan(error):
         return finding(Verdict.UNRESOLVED, "the solver's error is not known: a solve did not complete", math.nan)
-    if why := view.escaped(rank, seed):
-        return finding(Verdict.NOT_APPLICABLE, why, math.nan)
     if outcome == "reached":
         # Reached says the excess is small; the loss itself must then be at the floor.
         tolerance = wanted + error + rounding

@@ -2,9 +2,10 @@
 
 Each companion is held `against` another solve; what is stored is their distance. A numerical run gets itself at
 10 and 100 times rtol (the evidence that its error falls with rtol, and the estimate of it), its first seed also a
-tight solve by another method, and the closed form where one exists. An exact run gets, for its first seed, an
-integrated trajectory with its own looser companions: a closed form is never judged by itself. A trace-squared start
-with one factor zero has a twin, the same start with orthonormal rows, which no other such start can beat.
+tight solve by another method, with a looser one to estimate its error by, and the closed form where one exists. An
+exact run gets, for its first seed, an integrated trajectory with its own looser companions: a closed form is never
+judged by itself. A trace-squared start with one factor zero has a twin, the same start with orthonormal rows, which no
+other such start can beat.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ from flowsim.trajectory.measure import measure
 
 RUN = "run"
 TWIN = "orthonormal"
-LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100", TWIN)
+LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100", TWIN, "tight_10")
 AGAINST = {
     "loose_10": RUN, "loose_100": "loose_10", "tight": RUN, "exact": RUN,
     "integrated": RUN, "integrated_10": "integrated", "integrated_100": "integrated_10",
-    TWIN: "its own closed form",
+    TWIN: "its own closed form", "tight_10": "tight",
 }  # fmt: skip
 RTOL_FACTOR = {
     "loose_10": 10.0, "loose_100": 100.0, "tight": 0.1, "exact": 1.0,
     "integrated": 1.0, "integrated_10": 10.0, "integrated_100": 100.0, TWIN: 1.0,
+    "tight_10": 1.0,
 }  # fmt: skip
 FALL = 3.0  # fall of the change per tenfold rtol that counts as evidence of convergence
 MOST_STEPS = 20_000  # of a companion: where it needs more, what it would show stays unresolved
@@ -71,7 +73,8 @@ def companions_of(
     if numeric:
         own = run.stepper[numeric[0]]
         other = "dopri8" if own != "dopri8" else "dopri5"
-        wanted += [("loose_10", numeric, own), ("loose_100", numeric, own), ("tight", numeric[:1], other)]
+        wanted += [("loose_10", numeric, own), ("loose_100", numeric, own)]
+        wanted += [("tight", numeric[:1], other), ("tight_10", numeric[:1], other)]
     if solvable:
         wanted.append(("exact", solvable, "exact"))
     if closed:
@@ -100,12 +103,9 @@ def companions_of(
         numbers |= {name: value for name, value in measured.items() if name != "gradient_norm"}
         if label in ("tight", "integrated"):
             numbers["estimated_error"] = numbers["estimated_error"] + few_steps_bound(solution, tolerance, size[keep])
-        if label == "tight":
-            # It has no companions of its own; ten times its tolerance stands for its error.
-            numbers["estimated_error"] = numbers["estimated_error"] + 10 * tolerance
         solved[label] = (members, solution)
         results.append(Companion(label, members, method, numbers))
-    _estimate_integrated(results)
+    _estimate_others(results)
     if isinstance(problem.landscape, TraceLandscape):
         results += _orthonormal(problem, times, rtol, atol)
     return results
@@ -147,9 +147,12 @@ def few_steps_bound(solution: Solution, rtol: float, size: Tensor) -> Tensor:
     return torch.where(steps <= FEW_STEPS, bound, torch.zeros_like(bound)).expand_as(solution.rounding)
 
 
-def _estimate_integrated(results: list[Companion]) -> None:
-    """Give the integrated companion its error estimate."""
+def _estimate_others(results: list[Companion]) -> None:
+    """Give the integrated and the tight companion their error estimates."""
     by_label = {one.label: one for one in results}
+    if "tight" in by_label:
+        own, near = by_label["tight"].numbers, by_label["tight_10"].numbers["distance"]
+        own["estimated_error"] = own["estimated_error"] + near
     if "integrated_10" in by_label:
         own = by_label["integrated"].numbers
         near, far = (by_label[name].numbers["distance"] for name in ("integrated_10", "integrated_100"))

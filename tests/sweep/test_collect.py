@@ -110,13 +110,23 @@ def test_companions_are_nan_where_they_were_not_made(frobenius_run: Any) -> None
     group = frobenius_run.tree["companions"]
     made = (group["method"].values != "").tolist()
     yes, no, first = [True, True], [False, False], [True, False]
-    assert made == [[no, yes], [no, yes], [no, first], [no, no], [first, no], [first, no], [first, no], [no, no]]
+    assert made == [
+        [no, yes],
+        [no, yes],
+        [no, first],
+        [no, no],
+        [first, no],
+        [first, no],
+        [first, no],
+        [no, no],
+        [no, first],
+    ]
     distance = group["distance"].values
     np.testing.assert_array_equal(np.isfinite(distance).all(-1), made)
     np.testing.assert_array_equal(np.isnan(distance).all(-1), ~np.array(made))
-    against = ["run", "loose_10", "run", "run", "run", "integrated", "integrated_10", "its own closed form"]
+    against = ["run", "loose_10", "run", "run", "run", "integrated", "integrated_10", "its own closed form", "tight"]
     assert list(group["against"].values) == against
-    np.testing.assert_array_equal(group["rtol_factor"].values, [10, 100, 0.1, 1, 1, 10, 100, 1])
+    np.testing.assert_array_equal(group["rtol_factor"].values, [10, 100, 0.1, 1, 1, 10, 100, 1, 1])
 
 
 def test_only_trace_squared_starts_have_an_orthonormal_twin(trace_run: Any) -> None:
