@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -141,32 +141,40 @@ def decide_all(
     def of(name: str, seed: int, default: float = math.nan) -> float:
         return float(theory[name][seed]) if name in theory else default
 
-    endings = [
-        Ending(
-            excess[:, seed],
-            horizon.times,
-            of("loss_limit", seed) - of("loss_floor", seed),
-            _first_finite(of("convergence_rate", seed), math.nan if local_rate is None else float(local_rate[seed])),
-            horizon.reach,
-            of("loss_reachable", seed) - of("loss_floor", seed),
-            learning_rate,
-            of(limit, seed),
-            math.nan if multiplier is None else float(multiplier[seed]),
-            math.nan if arrival is None else float(arrival[seed]),
-            math.nan if horizon.start is None else float(horizon.start[seed]),
-            str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
-            of("escape_time", seed),
-            of("overlap", seed),
-            of("loss_floor", seed),
-            math.nan if waiting is None else float(waiting.leaving[seed]),
-            math.nan if waiting is None else float(waiting.last[seed]),
-            0 if waiting is None else int(waiting.mode[seed]),
-            math.nan if waiting is None else float(waiting.excess[seed]),
-            of("excess_rounding", seed, 0.0),
+    def at(values: np.ndarray | Tensor | None, seed: int) -> float:
+        return math.nan if values is None else float(values[seed])
+
+    def ending(seed: int) -> Ending:
+        floor = of("loss_floor", seed)
+        end = Ending(
+            excess=excess[:, seed],
+            times=horizon.times,
+            limit_excess=of("loss_limit", seed) - floor,
+            rate=_first_finite(of("convergence_rate", seed), at(local_rate, seed)),
+            reach=horizon.reach,
+            least_excess=of("loss_reachable", seed) - floor,
+            learning_rate=learning_rate,
+            stability_limit=of(limit, seed),
+            multiplier=at(multiplier, seed),
+            arrival=at(arrival, seed),
+            start=at(horizon.start, seed),
+            missing=str(theory["missing_modes"][seed]) if "missing_modes" in theory else "",
+            escape=of("escape_time", seed),
+            overlap=of("overlap", seed),
+            floor=floor,
+            rounding=of("excess_rounding", seed, 0.0),
         )
-        for seed in range(len(status))
-    ]
-    return [decide(end, one) for end, one in zip(endings, status, strict=True)]
+        if waiting is None:
+            return end
+        return replace(
+            end,
+            departure=at(waiting.leaving, seed),
+            arrival_of_last=at(waiting.last, seed),
+            waiting=int(waiting.mode[seed]),
+            saddle=at(waiting.excess, seed),
+        )
+
+    return [decide(ending(seed), one) for seed, one in enumerate(status)]
 
 
 def of_unknown_limit(theory: dict[str, np.ndarray]) -> list[int]:

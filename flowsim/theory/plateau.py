@@ -78,6 +78,9 @@ def missing_rows(problem: Canonical, B: Tensor, C: Tensor) -> list[tuple[int, Te
     the state is largest, and as many must be learnt as the rank leaves room for.
     """
     sigma, wanted = landscape_of(problem).sigma, leading(problem)
+    learnt = (sigma - (B * C).sum(-1)).abs() <= 0.5 * sigma
+    if bool(learnt[wanted].all()):
+        return []
     missing = []
     for value in dict.fromkeys(sigma[wanted].tolist()):
         rows = torch.nonzero(sigma == value).flatten()
