@@ -121,23 +121,29 @@ class View:
                 return f"the companion solve {label} did not complete"
         return ""
 
-    def unproven(self, rank: int, seed: int) -> str:
-        """Why the solver's own estimate of a flow's error is not to be trusted; empty where it is.
+    def fall(self, rank: int, seed: int, near: str, far: str) -> tuple[float, str]:
+        """How a companion's change falls per tenfold rtol (NaN at the level of rounding), and why that is no evidence.
 
-        The error has to fall with rtol, unless it is at the level of rounding.
+        `near` and `far` name the companions at 10 and 100 times rtol. The error has to fall with rtol for its estimate
+        to hold; a difference of the size of the update shows nothing, one at the level of rounding needs nothing.
         """
+        if why := self.incomplete(rank, seed, near, far):
+            return math.nan, why
+        first, second = (largest(self.companion(label, "distance", rank)[seed]) for label in (near, far))
+        if first <= largest(self.companion(near, "estimated_error", rank)[seed]):
+            return math.nan, ""
+        fall = second / first
+        if first > COARSE:
+            return fall, f"solves at rtol and ten times rtol differ by {first:.2g} of the update: no order shows"
+        if fall < FALL:
+            return fall, f"error falls {fall:.3g}-fold from 100 to 10 times rtol, at least {FALL:g}-fold wanted"
+        return fall, ""
+
+    def unproven(self, rank: int, seed: int) -> str:
+        """Why the solver's own estimate of a flow's error is not to be trusted; empty where it is."""
         for near, far in (("loose_10", "loose_100"), ("integrated_10", "integrated_100")):
-            if seed not in self.companion_seeds(near, rank):
-                continue
-            if why := self.incomplete(rank, seed, near, far):
+            if seed in self.companion_seeds(near, rank) and (why := self.fall(rank, seed, near, far)[1]):
                 return why
-            first, second = (largest(self.companion(label, "distance", rank)[seed]) for label in (near, far))
-            if first > COARSE:
-                return f"solves at rtol and ten times rtol differ by {first:.2g} of the update: no order shows"
-            if first > largest(self.companion(near, "estimated_error", rank)[seed]) and second < FALL * first:
-                return (
-                    f"the solver's error does not fall with rtol ({second / first:.3g}-fold from 100 to 10 times rtol)"
-                )
         return ""
 
     def escaped(self, rank: int, seed: int) -> str:
