@@ -6,7 +6,7 @@ import numpy as np
 
 from flowsim.checks.base import Finding, Verdict, judged, unresolved
 from flowsim.checks.view import FLOW, View, largest
-from flowsim.sweep.companions import FALL, FEW_STEPS
+from flowsim.sweep.companions import FALL
 
 
 def conservation(view: View) -> list[Finding]:
@@ -26,7 +26,10 @@ def conservation(view: View) -> list[Finding]:
                 numbers = {n: _numbers(view, label, n, rank)[seed] for n in _NAMES}
                 spread = [largest(view.companion(one, "factor_distance", rank)[seed]) for one in (near, far)]
                 steps = float(view.final("steps", FLOW, rank)[seed]) if not label else len(view.times)
-                findings += _conserved(view, subject, numbers, spread, steps, rank)
+                # The estimate of the product is that of Q, 2‖Z‖δ: it knows what few steps are allowed.
+                estimate = largest(_numbers(view, label, "estimated_error", rank)[seed])
+                least = estimate * float(view.size(rank)[seed]) / view.scale(rank)
+                findings += _conserved(view, subject, numbers, spread, steps, rank, least)
     return findings
 
 
@@ -38,15 +41,13 @@ _NAMES = ("imbalance_drift", "gram_sum_norm", "product_norm", "factor_norm")
 
 
 def _conserved(
-    view: View, subject: str, numbers: dict[str, np.ndarray], spread: list[float], steps: float, rank: int
+    view: View, subject: str, numbers: dict[str, np.ndarray], spread: list[float], steps: float, rank: int, least: float
 ) -> list[Finding]:
     drift = numbers["imbalance_drift"]
     size = largest(numbers["factor_norm"])
     # Gram sums of as many terms as rows, and a few operations a step.
     rounding = 8 * view.epsilon * (view.rows + view.ranks[rank] + steps) * size**2
-    tolerance = 2 * size * max(spread[0], spread[1] / FALL) + rounding
-    if steps <= FEW_STEPS:
-        tolerance += 2 * size**2 * steps * float(view.tree.attrs["rtol"])  # what the tolerance allows so few steps
+    tolerance = max(2 * size * max(spread[0], spread[1] / FALL), least) + rounding
     gram, product = numbers["gram_sum_norm"] ** 2, numbers["product_norm"] / view.scale(rank)
     start = gram[0] - 4 * product[0] ** 2  # ‖Q0‖², by the algebraic identity at time 0
     identity = np.abs(gram - start - 4 * product**2)

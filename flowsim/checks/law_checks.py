@@ -121,7 +121,8 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
     gap = np.array([_left(view, int(r)) for r in usable])
     if law is None:
         weights = slope_weights(ranks)
-        room = float(np.abs(weights) @ (0.5 * (gap + 64 * view.epsilon * (2 + own.max(1))) / own.min(1)))
+        least = np.minimum(own.min(axis=1), e2.min(axis=1))  # of the two logarithms compared, the steeper one
+        room = float(np.abs(weights) @ (0.5 * (gap + 64 * view.epsilon * (2 + own.max(axis=1))) / least))
         return [judged(subject, fit[0], predicted, room, f"{fitted}, slope predicted for these ranks")]
     return _ensemble(view, subject, law, ranks, e2, gap)
 
@@ -168,7 +169,7 @@ def _ensemble(view: View, subject: str, law: Law, ranks: np.ndarray, e2: np.ndar
     """Slope against the predicted one of the grid, and the mean of e² at each rank by its z-score."""
     draws, weights = e2.shape[1], slope_weights(ranks)
     (slope, constant), (predicted, wanted) = power_law(ranks, e2.mean(axis=1)), power_law(ranks, law.mean)
-    fixed = float(np.abs(weights) @ (0.5 * (gap + law.bias) / law.mean))
+    fixed = float(np.abs(weights) @ (0.5 * (gap + law.bias) / np.minimum(law.mean, e2.mean(axis=1))))
     fitted = f"fit e = {constant:.4g} r^({slope:.4f}), {law.name} law on these ranks {wanted:.4g} r^({predicted:.4f})"
     findings = []
     if draws < 2:

@@ -44,7 +44,7 @@ class Starts:
         if self._largest is not None and save == "none":
             whole, clock = self._largest, self._largest.clock * times.to(self._largest.B.dtype)
             assert isinstance(whole.landscape, FrobeniusLandscape)
-            if self._nested is None and nested.few_sub_steps(whole.landscape, whole.B, whole.C, clock):
+            if self._nested is None and nested.one_pass(whole.landscape, whole.B, whole.C, clock):
                 self._nested = nested.solve(whole.landscape, whole.B, whole.C, clock)
             if self._nested is not None:
                 return nested.leading(self._nested, rank)

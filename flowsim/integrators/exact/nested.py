@@ -41,8 +41,15 @@ def losses(landscape: FrobeniusLandscape, B: Tensor, C: Tensor) -> Tensor:
     return 0.5 * (landscape.sigma.square().sum() - 2 * overlap + blocks)
 
 
-def few_sub_steps(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> bool:
-    """Whether one pass is worth it: where a rank alone would take one long step, its columns are not nested."""
+def one_pass(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> bool:
+    """Whether one pass serves all ranks of factors (S, q, R).
+
+    Not where a rank alone would take one long step, and not where columns are dependent: `balanced` then turns them
+    among each other, and the leading ones are no longer those of a smaller rank.
+    """
     omega, _, _ = balanced.rotated_modes(landscape.sigma, balanced.imbalance_value(B0, C0))
     longest = torch.diff(times, prepend=times.new_zeros(1)).max()
-    return bool(omega.max() * longest <= balanced.BLOCK * balanced.CAP)
+    both = torch.cat([B0, C0], dim=-2)
+    noise = torch.finfo(B0.dtype).eps * sum(B0.shape[-2:]) * torch.linalg.matrix_norm(both)
+    independent = both.shape[-2] >= both.shape[-1] and bool((torch.linalg.svdvals(both)[..., -1] > noise).all())
+    return independent and bool(omega.max() * longest <= balanced.BLOCK * balanced.CAP)

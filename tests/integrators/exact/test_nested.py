@@ -51,8 +51,8 @@ def test_the_leading_columns_are_the_solution_of_every_rank(n: int, m: int, r: i
 def test_one_pass_is_for_short_steps_only() -> None:
     batch = case(7, 5, 3, -1.0)
     long = torch.tensor([0.0, 1e4], dtype=torch.float64)
-    assert nested.few_sub_steps(batch.landscape, batch.B, batch.C, TIMES)
-    assert not nested.few_sub_steps(batch.landscape, batch.B, batch.C, long)
+    assert nested.one_pass(batch.landscape, batch.B, batch.C, TIMES)
+    assert not nested.one_pass(batch.landscape, batch.B, batch.C, long)
 
 
 SCENARIO = """
@@ -83,3 +83,17 @@ def test_a_scenario_shares_one_pass_and_each_rank_says_so(solve) -> None:
 def test_a_scale_that_depends_on_the_rank_is_not_nested(solve) -> None:
     tree = run(solve, "[1, 2]", "{kind: lora, alpha: 2}")
     assert "nested" not in set(tree["final"]["stepper"].values.ravel())
+
+
+def test_dependent_columns_are_not_nested(solve) -> None:
+    """A balanced start of rank 2 in three and four columns: each rank is solved on its own, and rightly."""
+    A = [[-0.5, 0.0, -1.0], [0.0, 0.5, 0.0], [0.0, -0.5, 0.0], [-1.0, 2.0, 2.0]]
+    B = [[0.5, 0.0, 0.0, 1.0], [0.0, -0.5, 0.5, -2.0], [1.0, 0.0, 0.0, -2.0]]
+    text = SCENARIO.replace("RANKS", "[3, 4]").replace("SCALING", "{kind: constant, value: 1.0}")
+    text = text.replace("{kind: orthogonal, scale: 0.8}", f"{{kind: values, A: {A}, B: {B}}}").replace("seeds: 2, ", "")
+    weight = "{kind: values, values: [[1, 0, 0], [1, 1, 2], [1, 2, 0.5]]}"
+    text = text.replace("{kind: spectrum, shape: [12, 9], singular_values: [4, 2, 1, 0.5], seed: 1}", weight)
+    tree = solve(text.replace("time: {stop: 60.0, points: 61}", "time: {stop: 0.5, points: 9}")).tree
+    assert "nested" not in set(tree["final"]["stepper"].values.ravel())
+    rows = tree["checks"]["verdict"].values[tree["checks"]["name"].values == "closed_form"]
+    assert len(rows) and set(map(str, rows)) == {"pass"}
