@@ -19,7 +19,7 @@ from flowsim.integrators.base import Solution
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
-from flowsim.sweep.schedules import ScheduleItem, stability_name
+from flowsim.sweep.schedules import stability_name
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.trajectory.measure import measure
 from flowsim.trajectory.provenance import choose_device
@@ -133,9 +133,16 @@ def descend(
     rounds = np.arange(0, steps + 1, every, dtype=np.int64)
     solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
     times = rounds * inner_steps * learning_rate
-    item = ScheduleItem("descent", "descent", update, learning_rate=learning_rate, inner_steps=inner_steps)
     dataset = _dataset(
-        batch, solution, times, times, objective, adapter.batched, reach, learning_rate, stability_name(item)
+        batch,
+        solution,
+        times,
+        times,
+        objective,
+        adapter.batched,
+        reach,
+        learning_rate,
+        stability_name(update, inner_steps),
     )
     return dataset.assign_coords(step=("time", rounds, {"long_name": "round", "units": "1"}))
 

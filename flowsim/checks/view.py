@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from flowsim.sweep.companions import FALL
+from flowsim.sweep.schedules import stability_name
 
 COARSE = 0.03  # a distance of the size of the update is no small error, and need not fall like one
 FLOW = 0  # place of the simultaneous flow along `schedule`
@@ -191,9 +192,8 @@ class View:
     def unstable(self, schedule: int, rank: int) -> np.ndarray:
         """Where descent cannot stay at the flow's minimum, (seed,): its multiplier, or its rate, is above the limit."""
         multiplier, row = self.final("multiplier", schedule, rank), self.schedules[schedule]
-        name = "stability_limit" if row["update"] == "simultaneous" else "sequential_stability_limit"
-        # With k > 1 steps on one factor before the other moves no limit is known.
-        limit = self.theory(name, rank) if row["update"] == "simultaneous" or row["inner_steps"] == 1 else math.nan
+        name = stability_name(str(row["update"]), int(row["inner_steps"]))
+        limit = self.theory(name, rank) if name else math.nan
         above = row["learning_rate"] > limit
         return np.where(np.isfinite(multiplier), multiplier > 1, above)
 

@@ -197,7 +197,8 @@ def _final(
     """How each trajectory of one schedule ended, and what it cost: one entry per seed."""
     rate, sharpness = end_state_rates(batch, kept.B[-1], kept.C[-1])
     decided = decide_all(
-        numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival, limit=stability_name(item),
+        numbers, kept.status, end, item.learning_rate, _numpy(multiplier), arrival,
+        limit=stability_name(item.update, item.inner_steps),
         waiting=waiting_for(batch, kept.B[-1], kept.C[-1], of_unknown_limit(end.theory)), local_rate=_numpy(rate),
     )  # fmt: skip
     reached = torch.tensor([word is Outcome.REACHED for word, _, _ in decided], device=batch.B.device)

@@ -51,11 +51,11 @@ class ScheduleItem:
         )
 
 
-def stability_name(item: ScheduleItem) -> str:
-    """The theory variable that holds the stability limit of this descent; empty where none is known (k > 1)."""
-    if item.update == "simultaneous":
+def stability_name(update: str, inner_steps: int) -> str:
+    """The theory variable that holds the stability limit of such a descent; empty where none is known (k > 1)."""
+    if update == "simultaneous":
         return "stability_limit"
-    return "sequential_stability_limit" if item.inner_steps == 1 else ""
+    return "sequential_stability_limit" if inner_steps == 1 else ""
 
 
 def expand(scenario: Scenario) -> list[ScheduleItem]:

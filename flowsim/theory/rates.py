@@ -15,7 +15,7 @@ from torch import Tensor
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.integrators.exact.balanced import rotated_modes
 from flowsim.integrators.exact.mode_aligned import row_imbalance
-from flowsim.integrators.exact.one_shot import Pivots
+from flowsim.integrators.exact.one_shot import Pivots, Rates
 from flowsim.integrators.solve import closed_form_holds
 from flowsim.theory.frobenius import (
     absent_modes,
@@ -146,8 +146,8 @@ def _end_spectra(problem: Canonical) -> tuple[Tensor, Tensor, Tensor]:
     """
     half = row_imbalance(problem.B, problem.C) / 2
     sigma = landscape_of(problem).sigma
-    large = torch.hypot(sigma.expand_as(half), half) + half.abs()
-    small = sigma.square() / torch.where(large > 0, large, torch.ones_like(large))  # ω − |λ|/2 without cancellation
+    rates = Rates.of(sigma, torch.hypot(sigma.expand_as(half), half), 2 * half)
+    small, large = rates.above, rates.omega + rates.base
     there = torch.hypot(torch.linalg.vector_norm(problem.B, dim=-1), torch.linalg.vector_norm(problem.C, dim=-1)) > 0
     known = torch.tensor(closed_form_holds(problem), device=large.device) & (excess_limit(problem) == 0)
     alpha, beta = torch.where(half >= 0, small, large), torch.where(half >= 0, large, small)
