@@ -182,6 +182,7 @@ def _dataset(
         "reason": [reason for _, reason, _ in endings],
         "method": solution.method,
         "stepper": solution.stepper,
+        "choice": solution.choice,
     }
     counts = {"steps": solution.steps, "evaluations": solution.evaluations}
     lead = ("batch",)

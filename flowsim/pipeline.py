@@ -15,8 +15,8 @@ import xarray as xr
 
 from flowsim import __version__
 from flowsim.checks import check
-from flowsim.errors import ResultError
-from flowsim.integrators.solve import ADAPTIVE_STEPPER, NOT_BALANCED, closed_form_holds
+from flowsim.errors import HypothesisError, ResultError
+from flowsim.integrators.selection import choose
 from flowsim.problem.assemble import Problem, assemble
 from flowsim.scenario.digest import digest_of
 from flowsim.scenario.read import Document, read_scenario
@@ -116,14 +116,15 @@ def plan(document: Document, device: str | None = None) -> Plan:
         for rank in problem.ranks
     )  # fmt: skip
     numbers = len(clock.items) * (len(TRAJECTORY) + max(problem.ranks)) + 7 * len(COMPANIONS)
+    solver, factors = scenario.solver, scenario.save.factors != "none"
     methods: list[tuple[int, str, str]] = []
     for rank in problem.ranks:
-        holds = all(closed_form_holds(starts.batch(rank)))
-        wanted = scenario.solver.method
-        exact = wanted == "exact" or (wanted == "auto" and holds)
-        why = "a closed form holds" if holds else NOT_BALANCED
-        name = "exact" if exact else ("adaptive" if wanted == "auto" else wanted)
-        methods.append((rank, name, f"{why}; {ADAPTIVE_STEPPER}" if name == "adaptive" else why))
+        try:
+            choices = choose(starts.batch(rank), solver.method, rtol=solver.rtol, factors=factors)
+        except HypothesisError as refusal:
+            methods.append((rank, solver.method, refusal.message))
+            continue
+        methods += [(rank, *way) for way in dict.fromkeys((f"{c.method} ({c.stepper})", c.reason) for c in choices)]
     return Plan(
         name=scenario.name,
         digest=digest_of(document),

@@ -298,8 +298,10 @@ def test_a_plan_solves_and_writes_nothing(tmp_path: Path, request: pytest.Fixtur
     assert planned.folder_name == pipeline.folder_name(document(text, tmp_path))
     assert (planned.ranks, planned.seeds, planned.trajectories) == ([1, 2, 3], [0, 1], 3 * 3 * 2)
     assert planned.schedules == ["flow", "flow/a_first/window=0.2", "descent/simultaneous/learning_rate=0.05"]
-    assert [(rank, method) for rank, method, _ in planned.methods] == [(1, "exact"), (2, "adaptive"), (3, "adaptive")]
-    assert "a closed form holds" in planned.methods[0][2] and "not a multiple of the identity" in planned.methods[1][2]
+    first, *others = planned.methods
+    assert first[:2] == (1, "exact (balanced)") and "multiple of the identity" in first[2]
+    assert [rank for rank, *_ in others] == [2, 3]
+    assert all(method.startswith("adaptive (") and reason for _, method, reason in others)
     assert planned.states_bytes > 0
     longer = pipeline.plan(document(text.replace("points: 5", "points: 5005"), tmp_path), "cpu")
     assert longer.file_bytes - planned.file_bytes >= 5000 * 8 * planned.trajectories  # the loss alone
@@ -311,8 +313,11 @@ def test_a_plan_solves_and_writes_nothing(tmp_path: Path, request: pytest.Fixtur
 def test_methods_of_a_plan_are_those_of_the_run(run_text: Any, tmp_path: Path) -> None:
     for method in ("auto", "dopri8", "exact"):
         text = SMALL.replace("solver: {", f"solver: {{method: {method}, ").replace("gaussian, std: 0.5", "orthogonal")
-        planned = [name for _, name, _ in pipeline.plan(document(text, tmp_path), "cpu").methods]
-        assert planned == run_text(text).tree["final"]["method"].values[0, :, 0].tolist()
+        planned = pipeline.plan(document(text, tmp_path), "cpu").methods
+        final = run_text(text).tree["final"].isel(schedule=0, seed=0)
+        names = zip(final["method"].values, final["stepper"].values, strict=True)
+        assert [name for _, name, _ in planned] == [f"{method} ({stepper})" for method, stepper in names]
+        assert [reason for *_, reason in planned] == final["choice"].values.tolist()
 
 
 def test_a_weight_file_is_part_of_the_digest(run_text: Any, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
 from flowsim.checks.view import FLOW, View, largest
-from flowsim.integrators.solve import NOT_BALANCED
+from flowsim.integrators.selection import NOT_BALANCED
 
 
 def closed_form(view: View) -> list[Finding]:

@@ -22,8 +22,7 @@ SOURCES = ("AA", "BB", "AB", "BA")
 
 def velocity(landscape: Landscape, Z: Tensor) -> Tensor:
     """Right-hand side of the flow; Z stacks (B, C) as (..., 2, q, r)."""
-    B, C = Z.unbind(-3)
-    return torch.stack([landscape.pull(B, C), landscape.pull(C, B)], dim=-3)
+    return landscape.pull(Z, Z.flip(-3))
 
 
 def variation_velocity(landscape: Landscape, state: Tensor) -> Tensor:

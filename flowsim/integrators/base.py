@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import torch
@@ -30,6 +30,28 @@ SENTENCES = {
 
 
 @dataclass
+class Integrated:
+    """What an integrator leaves of a batch of trajectories.
+
+    Attributes
+    ----------
+    states : Tensor, (T, S, ...)
+        NaN at times that were not reached. Where only functions were kept: (1, S, ...), the state each ended in.
+    status : list of Status, (S,)
+    steps, evaluations : list of int, (S,)
+        Accepted steps and right-hand sides of each.
+    functions : dict of Tensor, (T, S)
+        Functions of the states that were asked for.
+    """
+
+    states: Tensor
+    status: list[Status]
+    steps: list[int]
+    evaluations: list[int]
+    functions: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
 class Solution:
     """States of a batch of trajectories in canonical coordinates.
 
@@ -45,6 +67,8 @@ class Solution:
         Bound on the rounding error of BCᵀ in the Frobenius norm, canonical units.
     excess : Tensor (T, S) or None
         The canonical excess loss where the solver knows it better than the states do.
+    choice : list of str, (S,)
+        Why this method.
     """
 
     B: Tensor
@@ -56,6 +80,7 @@ class Solution:
     evaluations: list[int]
     rounding: Tensor
     excess: Tensor | None = None
+    choice: list[str] = field(default_factory=list)
 
 
 def rounding_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
@@ -82,7 +107,7 @@ def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution
     rounding = first.B.new_empty(times, batch)
     known = any(part.excess is not None for _, part in parts)
     excess = first.B.new_full((times, batch), torch.nan) if known else None
-    status, method, stepper = [Status.FAILED] * batch, [""] * batch, [""] * batch
+    status, method, stepper, choice = [Status.FAILED] * batch, [""] * batch, [""] * batch, [""] * batch
     steps, evaluations = [0] * batch, [0] * batch
     for members, part in parts:
         B[:, members], C[:, members], rounding[:, members] = part.B, part.C, part.rounding
@@ -90,6 +115,6 @@ def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution
             excess[:, members] = part.excess
         for place, member in enumerate(members):
             status[member], method[member] = part.status[place], part.method[place]
-            stepper[member] = part.stepper[place]
+            stepper[member], choice[member] = part.stepper[place], part.choice[place]
             steps[member], evaluations[member] = part.steps[place], part.evaluations[place]
-    return Solution(B, C, status, method, stepper, steps, evaluations, rounding, excess)
+    return Solution(B, C, status, method, stepper, steps, evaluations, rounding, excess, choice)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchdiffeq import odeint
 
-from flowsim.integrators.base import Status
+from flowsim.integrators.base import Integrated, Status
 
 ORDERS = {"dopri5": 5, "dopri8": 8, "bosh3": 3, "fehlberg2": 2, "adaptive_heun": 2}
 METHODS = tuple(ORDERS)
@@ -26,16 +26,6 @@ MAX_STEPS = 200_000
 OUTPUT_ENTRIES = 4_000_000  # entries of one batch of output steps: bounds the memory of their stages
 
 Field = Callable[[Tensor], Tensor]
-
-
-@dataclass
-class Integrated:
-    """States (T, S, ...) with status and counts for each trajectory; NaN at times that were not reached."""
-
-    states: Tensor
-    status: list[Status]
-    steps: list[int]
-    evaluations: list[int]
 
 
 @dataclass

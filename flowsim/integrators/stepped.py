@@ -67,6 +67,7 @@ def _advance(
         [total] * count,
         [total * evaluations] * count,
         rounding_bound(B, C, 4.0 * (1 + done)),
+        choice=["the schedule's own rounds"] * count,
     )
 
 

@@ -19,11 +19,13 @@ from flowsim.dynamics import products
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import TraceLandscape
 from flowsim.integrators.base import Solution
-from flowsim.integrators.solve import ADAPTIVE_STEPPER, closed_form_holds, solve_flow
+from flowsim.integrators.selection import closed_form_holds
+from flowsim.integrators.solve import solve_flow
 from flowsim.theory.trace_squared import orthonormal_twin
 from flowsim.trajectory.measure import measure
 
 RUN = "run"
+ORACLE = "dopri5"  # torchdiffeq's: nothing of flowsim's but the right-hand side and the norm
 TWIN = "orthonormal"
 LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100", TWIN, "tight_10")
 AGAINST = {
@@ -72,14 +74,14 @@ def companions_of(
     wanted: list[tuple[str, list[int], str]] = []
     if numeric:
         own = run.stepper[numeric[0]]
-        other = "dopri8" if own != "dopri8" else "dopri5"
+        other = "dopri8" if own != "dopri8" else ORACLE
         wanted += [("loose_10", numeric, own), ("loose_100", numeric, own)]
         wanted += [("tight", numeric[:1], other), ("tight_10", numeric[:1], other)]
     if solvable:
         wanted.append(("exact", solvable, "exact"))
     if closed:
         first = closed[:1]
-        wanted += [(label, first, ADAPTIVE_STEPPER) for label in ("integrated", "integrated_10", "integrated_100")]
+        wanted += [(label, first, ORACLE) for label in ("integrated", "integrated_10", "integrated_100")]
     solved: dict[str, tuple[list[int], Solution]] = {RUN: (list(range(batch)), run)}
     results = []
     for label, members, method in wanted:
@@ -118,13 +120,13 @@ def _orthonormal(problem: Canonical, times: Tensor, rtol: float, atol: float) ->
         return []
     twin = whole.member(torch.tensor(members[:1], device=problem.B.device))
     exact = solve_flow(twin, times, method="exact")
-    found = solve_flow(twin, times, method=ADAPTIVE_STEPPER, rtol=rtol, atol=atol, max_steps=MOST_STEPS)
+    found = solve_flow(twin, times, method=ORACLE, rtol=rtol, atol=atol, max_steps=MOST_STEPS)
     size = products.product_norm(exact.B, exact.C).amax(0)
     distance = products.distance(found.B, found.C, exact.B, exact.C) / size
     measured = measure(twin, found.B, found.C, found.excess)
     numbers = {name: value for name, value in measured.items() if name != "gradient_norm"}
     numbers |= {"distance": distance, "estimated_error": distance + found.rounding / size}
-    return [Companion(TWIN, members[:1], ADAPTIVE_STEPPER, numbers)]
+    return [Companion(TWIN, members[:1], ORACLE, numbers)]
 
 
 def error_from(near: Tensor, far: Tensor) -> Tensor:

@@ -14,9 +14,10 @@ from torch import Tensor
 from flowsim.dynamics import products
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.flow import variation_velocity
-from flowsim.integrators import engine
+from flowsim.integrators.adaptive.driver import integrate
+from flowsim.integrators.adaptive.tsit5 import Tsit5
 from flowsim.integrators.base import Solution, Status
-from flowsim.integrators.solve import ADAPTIVE_STEPPER
+from flowsim.integrators.solve import MAX_STEPS
 from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of, error_from, few_steps_bound
@@ -130,7 +131,7 @@ def _pick(run: Solution, places: Tensor) -> Solution:
     excess = None if run.excess is None else run.excess[places]
     return Solution(
         run.B[places], run.C[places], run.status, run.method, run.stepper, run.steps, run.evaluations,
-        run.rounding[places], excess,
+        run.rounding[places], excess, run.choice,
     )  # fmt: skip
 
 
@@ -150,10 +151,10 @@ def _variation(batch: Canonical, union: Tensor, scenario: Scenario) -> Tensor | 
     """The flow with its first variations at all recorded times, (U, S, 5, 2, q, r); None if it cannot be solved."""
     start = torch.stack([batch.B, batch.C], dim=1)
     state = torch.cat([start[:, None], torch.zeros_like(start)[:, None].expand(-1, 4, -1, -1, -1)], dim=1)
-    solved = engine.integrate(
-        lambda y: variation_velocity(batch.landscape, y), state, batch.clock * union.to(torch.float64),
-        method=ADAPTIVE_STEPPER, rtol=scenario.solver.rtol, atol=scenario.solver.atol,
-    )  # fmt: skip
+    stepper = Tsit5(
+        lambda y: variation_velocity(batch.landscape, y), state, rtol=scenario.solver.rtol, atol=scenario.solver.atol
+    )
+    solved = integrate(stepper, state, batch.clock * union.to(torch.float64), max_steps=MAX_STEPS)
     if any(status is not Status.COMPLETED for status in solved.status):
         return None
     return solved.states
@@ -213,6 +214,7 @@ def _final(
         "end_multiplier": list(_numpy(_multiplier(batch, item, kept, reached))),
         "method": list(kept.method),
         "stepper": list(kept.stepper),
+        "choice": list(kept.choice),
         "steps": list(kept.steps),
         "evaluations": list(kept.evaluations),
     }

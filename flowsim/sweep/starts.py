@@ -17,7 +17,8 @@ from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.errors import HypothesisError
 from flowsim.integrators.base import Solution
 from flowsim.integrators.exact import nested
-from flowsim.integrators.solve import EXACT_HINT, NOT_BALANCED, closed_form_holds, closed_forms, solve_flow
+from flowsim.integrators.selection import EXACT_HINT, NOT_BALANCED, closed_form_holds, closed_forms
+from flowsim.integrators.solve import solve_flow
 from flowsim.problem.assemble import Problem
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 

@@ -16,7 +16,7 @@ from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.exact.balanced import rotated_modes
 from flowsim.integrators.exact.mode_aligned import row_imbalance
 from flowsim.integrators.exact.one_shot import Pivots, Rates, pivots_of
-from flowsim.integrators.solve import closed_form_holds
+from flowsim.integrators.selection import closed_form_holds
 
 
 def excess_limit(problem: Canonical) -> Tensor:

@@ -16,7 +16,7 @@ from flowsim.dynamics.coordinates import Canonical
 from flowsim.integrators.exact.balanced import rotated_modes
 from flowsim.integrators.exact.mode_aligned import row_imbalance
 from flowsim.integrators.exact.one_shot import Pivots, Rates
-from flowsim.integrators.solve import closed_form_holds
+from flowsim.integrators.selection import closed_form_holds
 from flowsim.theory.frobenius import (
     absent_modes,
     excess_limit,

@@ -181,6 +181,7 @@ FINAL_WORDS = {
     "outcome": Variable("how the trajectory ended", "", "see the glossary of outcomes"),
     "method": Variable("method of solution", "", "exact, adaptive, a torchdiffeq method, window or descent"),
     "stepper": Variable("formula that stepped it", "", "name"),
+    "choice": Variable("why this method", "", "sentence"),
     "reason": Variable("why it ended so", "", "sentence"),
 }
 

@@ -60,7 +60,7 @@ def test_an_exact_solution_with_its_clock_doubled_fails(
     solve: Any, judge: Any, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     right = solving._exact
-    monkeypatch.setattr(solving, "_exact", lambda problem, times, factors: right(problem, 2 * times, factors))
+    monkeypatch.setattr(solving, "_exact", lambda problem, times, *rest: right(problem, 2 * times, *rest))
     tree = solve(text).tree
     assert verdicts(judge(tree, "closed_form")) == ["fail"]
     assert verdicts(judge(tree, "accuracy")) == ["fail"]
@@ -96,9 +96,7 @@ def test_an_exact_solution_without_the_scale_fails(
 ) -> None:
     """The clock of the scaled adapter is s·2c times the user's: one that forgets s drifts away."""
     right = solving._exact
-    monkeypatch.setattr(
-        solving, "_exact", lambda problem, times, factors: right(problem, times / problem.scale, factors)
-    )
+    monkeypatch.setattr(solving, "_exact", lambda problem, times, *rest: right(problem, times / problem.scale, *rest))
     scaled = text.replace("std: 0.5}", "std: 0.5}, scaling: {kind: lora, alpha: 1.5}")
     assert verdicts(judge(solve(scaled).tree, "closed_form")) == ["fail"]
 

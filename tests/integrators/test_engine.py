@@ -218,11 +218,13 @@ def test_parts_of_a_batch_go_back_to_their_places() -> None:
         return members, Solution(
             B, -B, [Status.COMPLETED] * count, [f"m{i}" for i in members], ["s"] * count, list(members),
             [10 * i for i in members], B[:, :, 0, 0], B[:, :, 0, 0] if excess else None,
+            [f"because {i}" for i in members],
         )  # fmt: skip
 
     whole = scatter([part([0, 3], True), part([1, 2], False)], 4)
     np.testing.assert_array_equal(whole.B[1, :, 2, 0], [0, 1, 2, 3])
     np.testing.assert_array_equal(whole.C[0, :, 0, 0], [0, -1, -2, -3])
+    assert whole.choice == [f"because {i}" for i in range(4)]
     assert whole.method == ["m0", "m1", "m2", "m3"] and whole.steps == [0, 1, 2, 3]
     assert whole.evaluations == [0, 10, 20, 30]
     np.testing.assert_array_equal(whole.excess[0].isnan(), [False, True, True, False])

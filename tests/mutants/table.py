@@ -64,17 +64,18 @@ SGD = "test_library.py::test_descent_is_an_autograd_lora_layer_trained_with_sgd"
 DOP853 = "test_library.py::test_frobenius_flow_is_that_of_dop853"
 
 EULER = """\
-def euler(field, start, times, **_):
-        states, steps = [], 0
-        for span in times.diff(prepend=times.new_zeros(1)).tolist():
-            count = max(1, round(span / 0.01))
-            for _ in range(count):
-                start = start + span / count * field(start)
-            states, steps = [*states, start], steps + count
-        size = len(start)
-        return engine.Integrated(torch.stack(states), [engine.Status.COMPLETED] * size, [steps] * size, [steps] * size)
+def euler(start, times):
+            states, steps = [], 0
+            for span in times.diff(prepend=times.new_zeros(1)).tolist():
+                count = max(1, round(span / 0.01))
+                for _ in range(count):
+                    start = start + span / count * field(start)
+                states, steps = [*states, start], steps + count
+            size = len(start)
+            done = [engine.Status.COMPLETED] * size
+            return engine.Integrated(torch.stack(states), done, [steps] * size, [steps] * size)
 
-    result = euler("""
+        result = euler(start, clock)"""
 
 SUBTRACTED = """\
 whole = self.sigma.square().sum() - 2 * inner(self.sigma[:, None] * B, C) + inner(B.mT @ B, C.mT @ C)
@@ -90,12 +91,12 @@ MUTANTS = (
     ),
     Mutant(
         "clock_doubled_exact", "twice the flow time in the closed forms",
-        SOLVE, "clock = problem.clock * times", "clock = 2 * problem.clock * times",
+        SOLVE, "clock = problem.clock * times.to(problem", "clock = 2 * problem.clock * times.to(problem",
         "integrators/test_solve.py::test_every_method_solves_and_names_itself", "frobenius_run-closed_form",
     ),
     Mutant(
         "clock_doubled_integrated", "twice the flow time in the integrator",
-        SOLVE, "problem.clock * times.to(torch.float64),", "2 * problem.clock * times.to(torch.float64),",
+        SOLVE, "problem.clock * times.to(torch.float64)", "2 * problem.clock * times.to(torch.float64)",
         "integrators/test_solve.py::test_every_method_solves_and_names_itself", "frobenius_run-descent_follows_flow",
     ),
     Mutant(
@@ -105,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "scale_on_the_output_only_exact", "the closed forms move A and B as if s were 1, at the scaled update",
-        SOLVE, "clock = problem.clock * times", "clock = problem.curvature * times",
+        SOLVE, "clock = problem.clock * times.to(problem", "clock = problem.curvature * times.to(problem",
         DOP853, "frobenius_run-closed_form",
     ),
     Mutant(
@@ -173,7 +174,7 @@ MUTANTS = (
     # Euler's method in place of the flow.
     Mutant(
         "euler_integrator", "steps of 0.01 without error control in place of the adaptive integrator",
-        SOLVE, "result = engine.integrate(", EULER,
+        SOLVE, "result = integrate(stepper, start, clock, max_steps=max_steps)", EULER,
         DOP853, "frobenius_run-accuracy",
     ),
     Mutant(

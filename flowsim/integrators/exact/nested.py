@@ -17,11 +17,14 @@ from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution
 from flowsim.integrators.exact import balanced
 
+SHARED = "all ranks are leading parts of one balanced start, and share one pass"
+
 
 def solve(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> Solution:
     """The solution at the largest rank from factors (S, q, R), by sub-steps alone: its leading columns are nested."""
     whole = balanced.solve(landscape, B0, C0, times, jumps=False)
-    return replace(whole, stepper=["nested"] * len(whole.stepper))
+    count = len(whole.stepper)
+    return replace(whole, stepper=["nested"] * count, choice=[SHARED] * count)
 
 
 def leading(solution: Solution, rank: int) -> Solution:

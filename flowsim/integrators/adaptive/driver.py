@@ -1,0 +1,268 @@
+"""Adaptive steps for a batch of trajectories that share nothing but their shape, resident on their device.
+
+Time, step, error, outcome and output of every trajectory are tensors on its device, and each accepts and rejects by
+its own error. A block of steps reads nothing back to the host; one read a block says how many still run, between which
+times they are and what the next block has to be set to. Output changes no step: a wanted time is reached by one shorter
+step of the same stepper from the state before it, all wanted times of a block together. Trajectories that are done
+leave the batch between blocks.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from flowsim.integrators.adaptive.stepper import Carry, Stepper, per_member
+from flowsim.integrators.base import Integrated, Status
+
+BLOCK = 32  # most steps between two host reads
+SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
+PROPORTIONAL, INTEGRAL = 0.7, 0.4  # exponents of the PI controller, times 1/k (Gustafsson 1991)
+PATH_ENTRIES = 32_000_000  # entries of the states kept for output within a block: bounds its length
+OUTPUT_ENTRIES = 4_000_000  # entries of one batch of output steps: bounds the memory of their stages
+
+Record = Callable[[Tensor], Mapping[str, Tensor]]
+
+_RUNNING, _DONE, _UNDERFLOW, _LIMIT, _DIVERGED = range(5)
+_STATUS = {
+    _RUNNING: Status.FAILED,  # nothing ends like this
+    _DONE: Status.COMPLETED,
+    _UNDERFLOW: Status.STEP_UNDERFLOW,
+    _LIMIT: Status.MAX_STEPS,
+    _DIVERGED: Status.DIVERGED,
+}
+
+
+@dataclass
+class Batch:
+    """The trajectories on their way; every tensor has the batch first.
+
+    Attributes
+    ----------
+    place : Tensor, (S,)
+        Their places in the whole.
+    y, carry : Tensor, (S, ...)
+        State, and what the stepper carries along.
+    t, h, error : Tensor, (S,) float64
+        Time, next step, and error of the last accepted step in units of the tolerance.
+    accepted, tried, evaluations, status : Tensor, (S,) int64
+    """
+
+    place: Tensor
+    y: Tensor
+    carry: Carry
+    t: Tensor
+    h: Tensor
+    error: Tensor
+    accepted: Tensor
+    tried: Tensor
+    evaluations: Tensor
+    status: Tensor
+
+    def keep(self, mask: Tensor) -> Batch:
+        """Some of them."""
+        return self._each(lambda tensor: tensor[mask])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        carry = tuple(change(tensor) for tensor in values.pop("carry"))
+        return Batch(carry=carry, **{name: change(tensor) for name, tensor in values.items()})
+
+
+@dataclass
+class Path:
+    """Where each step of a block began: states (K, S, ...) and times (K, S), the last row its end."""
+
+    states: Tensor
+    times: Tensor
+
+
+def integrate(
+    stepper: Stepper, start: Tensor, times: Tensor, *, max_steps: int, states: bool = True,
+    record: Record | None = None, block: int = BLOCK,
+) -> Integrated:  # fmt: skip
+    """Solve from `start` (S, ...) at time 0 for the increasing `times` (T,).
+
+    Parameters
+    ----------
+    stepper : Stepper
+        Knows the equation and the tolerance.
+    max_steps : int
+        Largest number of tried steps of one trajectory.
+    states : bool
+        Whether states are kept at all times, or functions of them alone.
+    record : callable, optional
+        From states (k, S, ...) to named functions of them, (k, S); they are kept at all times.
+    block : int
+        Most steps between two host reads.
+
+    Notes
+    -----
+    A trajectory that ends early keeps what it has: its states and functions are NaN at later times, and no other
+    trajectory notices.
+    """
+    solve = Solve(stepper, start, times, max_steps, states=states, record=record, block=block)
+    batch = solve.begin()
+    while len(batch.place):
+        batch = solve.after(*solve.block(batch))
+    return solve.result()
+
+
+class Solve:
+    """What all trajectories of one solve share, and where their output is kept."""
+
+    def __init__(
+        self, stepper: Stepper, start: Tensor, times: Tensor, max_steps: int, *, states: bool, record: Record | None,
+        block: int,
+    ) -> None:  # fmt: skip
+        self.stepper, self.start, self.max_steps, self.record = stepper, start, max_steps, record
+        self.times = times.to(torch.float64)
+        self.stop = self.times[-1]
+        self.length = max(1, min(block, PATH_ENTRIES // max(start.numel(), 1)))
+        self._host_times: list[float] = self.times.tolist()
+        self._reached = 0  # wanted times that every running trajectory has passed
+        count, size = len(times), len(start)
+        self.states = start.new_full((count, *start.shape), torch.nan) if states else None
+        self.functions: dict[str, Tensor] = {}
+        self.last = start.clone()
+        self.t = self.times.new_zeros(size)
+        self.status = torch.full((size,), _RUNNING, device=start.device)
+        self.accepted, self.tried, self.evaluations = (torch.zeros_like(self.status) for _ in range(3))
+
+    def begin(self) -> Batch:
+        """The batch at time 0, without those that cannot start or have nowhere to go."""
+        everyone = torch.arange(len(self.start), device=self.start.device)
+        if self._host_times[0] == 0:
+            self._store(0, self.start[None], everyone, torch.ones_like(everyone, dtype=torch.bool)[None])
+            self._reached = 1
+        y, carry = self.stepper.begin(self.start)
+        sound = torch.isfinite(y.flatten(1)).all(1)
+        for tensor in carry:
+            sound = sound & torch.isfinite(tensor.flatten(1)).all(1)
+        status = torch.where(sound, self.status, torch.full_like(self.status, _DIVERGED))
+        status = torch.where(sound & (self.stop <= 0), torch.full_like(status, _DONE), status)
+        h = self.stepper.first_step(y, carry, self.stop)
+        zero, one = torch.zeros_like(self.status), torch.ones_like(self.t)
+        batch = Batch(everyone, y, carry, self.t.clone(), h, one, zero, zero.clone(), zero + 1, status)
+        self._note(batch)
+        batch = batch.keep(status == _RUNNING)
+        if len(batch.place):
+            demand = self.stepper.demand(batch.y, batch.carry, batch.h)
+            if demand is not None:
+                self.stepper.prepare(float(demand.max()))
+        return batch
+
+    def block(self, batch: Batch) -> tuple[Batch, Path]:
+        """A block of steps; nothing is read by the host."""
+        states = batch.y.new_empty(self.length + 1, *batch.y.shape)
+        times = batch.t.new_empty(self.length + 1, len(batch.place))
+        for place in range(self.length):
+            states[place], times[place] = batch.y, batch.t
+            batch = self.step(batch)
+        states[-1], times[-1] = batch.y, batch.t
+        return batch, Path(states, times)
+
+    def step(self, b: Batch) -> Batch:
+        """One step of every trajectory; those that are done stay as they are."""
+        running, left = b.status == _RUNNING, self.stop - b.t
+        longest = self.stepper.longest(b.y, b.carry)
+        wanted = b.h if longest is None else torch.minimum(b.h, longest)
+        # A step that would leave a sliver takes it along.
+        h = torch.where(wanted * (1 + 1e-10) >= left, left, wanted)
+        h = torch.where(running, h, torch.zeros_like(h))
+        y, ratio, carry = self.stepper.step(b.y, b.carry, h)
+        finite = torch.isfinite(ratio)
+        ratio = torch.where(finite, ratio, torch.inf)
+        accept = running & (ratio <= 1)
+        end = torch.where(h == left, self.stop, b.t + h)
+        k = self.stepper.order
+        grow = SAFETY * ratio.clamp_min(1e-10) ** (-PROPORTIONAL / k) * b.error ** (INTEGRAL / k)
+        shrink = (SAFETY * ratio ** (-1 / k)).clamp_max(1.0)
+        following = h * torch.where(accept, grow, shrink).clamp(SHRINK, GROW)
+        mask = per_member(accept, y)
+        t = torch.where(accept, end, b.t)
+        tried = b.tried + running
+        return Batch(
+            b.place, torch.where(mask, y, b.y),
+            tuple(torch.where(per_member(accept, new), new, old) for new, old in zip(carry, b.carry, strict=True)),
+            t, torch.where(running, following, b.h), torch.where(accept, ratio.clamp_min(1e-4), b.error),
+            b.accepted + accept, tried, b.evaluations + self.stepper.cost * running,
+            self._status(b.status, running, t, following, tried, finite),
+        )  # fmt: skip
+
+    def _status(self, status: Tensor, running: Tensor, t: Tensor, h: Tensor, tried: Tensor, finite: Tensor) -> Tensor:
+        spacing = torch.finfo(torch.float64).eps * torch.maximum(t, torch.finfo(torch.float64).eps * self.stop)
+        short = h <= 16 * spacing
+        for reason, holds in (
+            (_LIMIT, tried >= self.max_steps), (_UNDERFLOW, short), (_DIVERGED, short & ~finite),
+            (_DONE, t >= self.stop),
+        ):  # fmt: skip
+            status = torch.where(running & holds, torch.full_like(status, reason), status)
+        return status
+
+    def after(self, batch: Batch, path: Path) -> Batch:
+        """Output of a block, the setting of the next, and those that go on."""
+        running = batch.status == _RUNNING
+        demand = self.stepper.demand(batch.y, batch.carry, batch.h)
+        wish = torch.zeros_like(batch.h) if demand is None else torch.where(running, demand, 0.0)
+        behind = torch.where(running, batch.t, torch.inf)
+        # The one host read of a block.
+        alive, first, last, largest = torch.stack(
+            [running.sum().to(torch.float64), behind.min(), batch.t.max(), wish.max()]
+        ).tolist()
+        self._flush(batch, path, self._reached, bisect.bisect_right(self._host_times, last))
+        self._reached = min(bisect.bisect_right(self._host_times, first), len(self._host_times))
+        self._note(batch)
+        if alive <= len(running) // 2:
+            if self.states is None:
+                self.last[batch.place] = self.stepper.output(batch.y, batch.carry)
+            batch = batch.keep(running)
+        if demand is not None:
+            self.stepper.prepare(largest)
+        return batch
+
+    def _flush(self, batch: Batch, path: Path, first: int, last: int) -> None:
+        """Store what a block's trajectories were at the wanted times number first … last − 1 that it passed."""
+        rows = max(1, OUTPUT_ENTRIES // max(batch.y.numel(), 1))
+        for begin in range(first, last, rows):
+            wanted = self.times[begin : min(begin + rows, last), None]
+            passed = (wanted > path.times[0]) & (wanted <= path.times[-1])
+            slot = (path.times[:, None] < wanted).sum(0) - 1
+            slot = torch.where(passed, slot, torch.zeros_like(slot))
+            span = torch.where(passed, wanted - path.times.gather(0, slot), 0.0)
+            base = path.states[slot, torch.arange(len(batch.place), device=slot.device)].flatten(0, 1)
+            carry = tuple(tensor.repeat(len(wanted), *(1 for _ in tensor.shape[1:])) for tensor in batch.carry)
+            carry = self.stepper.at(base, carry)
+            moved, _, _ = self.stepper.step(base, carry, span.flatten())
+            moved = self.stepper.output(moved, carry).view(len(wanted), len(batch.place), *self.start.shape[1:])
+            self._store(begin, moved, batch.place, passed)
+            self.evaluations[batch.place] += (1 + self.stepper.cost) * passed.sum(0)
+
+    def _store(self, begin: int, states: Tensor, place: Tensor, passed: Tensor) -> None:
+        """Keep states (k, S, ...) of the trajectories at `place`, or functions of them, where they are wanted."""
+        rows = slice(begin, begin + len(states))
+        if self.states is not None:
+            mask = passed.view(*passed.shape, *(1 for _ in states.shape[2:]))
+            self.states[rows, place] = torch.where(mask, states, self.states[rows, place])
+        for name, value in (self.record(states) if self.record is not None else {}).items():
+            if name not in self.functions:
+                self.functions[name] = value.new_full((len(self.times), len(self.start)), torch.nan)
+            kept = self.functions[name]
+            kept[rows, place] = torch.where(passed, value, kept[rows, place])
+
+    def _note(self, b: Batch) -> None:
+        """Write what is known of these trajectories into the whole."""
+        self.t[b.place], self.status[b.place] = b.t, b.status
+        self.accepted[b.place], self.tried[b.place] = b.accepted, b.tried
+        self.evaluations[b.place] += b.evaluations
+        b.evaluations.zero_()
+
+    def result(self) -> Integrated:
+        """What is kept, on the device; names and counts on the host."""
+        names = [_STATUS[code] for code in self.status.tolist()]
+        states = self.last[None] if self.states is None else self.states
+        return Integrated(states, names, self.accepted.tolist(), self.evaluations.tolist(), self.functions)
