@@ -21,7 +21,7 @@ from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquar
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
 from flowsim.sweep.schedules import stability_name
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
-from flowsim.trajectory.measure import measure
+from flowsim.trajectory.measure import in_user_units, measure
 from flowsim.trajectory.provenance import choose_device
 from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
 
@@ -31,7 +31,7 @@ RECORDED = ("loss", "excess_loss", "gradient_norm", "imbalance_drift")
 def simulate(
     objective: Objective, adapter: Adapter, times: Sequence[float] | np.ndarray, update: str = "simultaneous",
     window: float | None = None, solver: str = "auto", rtol: float = 1e-9, atol: float = 1e-12,
-    device: str = "auto", error: str = "factors", reach: float = 1e-6,
+    device: str = "auto", error: str = "factors", reach: float = 1e-6, save: str = "states",
 ) -> xr.Dataset:  # fmt: skip
     """Solve the gradient flow A' = −sBᵀ∇f(W), B' = −s∇f(W)Aᵀ, W = W0 + sBA.
 
@@ -57,12 +57,15 @@ def simulate(
         `factors`: A and B are those of the flow. `product`: BA is; A and B up to an orthogonal r × r matrix.
     reach : float
         `outcome` is `reached` when the excess loss is below this share of its start.
+    save : str
+        `states`: everything below. `functions`: without A and B, which large batches at many times may have no
+        memory for; trace-squared then costs O(1) a time, whatever n and r (simultaneous updates only).
 
     Returns
     -------
     Dataset
         Over `time` (and `batch`): A (time, factor, column), B (time, row, factor), loss, excess_loss,
-        gradient_norm, imbalance_drift; outcome, method, steps, evaluations, reason.
+        gradient_norm, imbalance_drift; outcome, method, stepper, choice, steps, evaluations, reason.
 
     Raises
     ------
@@ -72,6 +75,7 @@ def simulate(
     grid = _increasing(times)
     _one_of("error", error, ("factors", "product"))
     _one_of("update", update, ("simultaneous", *sequential.ORDERS))
+    _one_of("save", save, ("states", "functions"))
     _positive("rtol", rtol)
     _positive("reach", reach)
     if atol != 0:
@@ -83,8 +87,14 @@ def simulate(
     batch = _batch(objective, adapter, device)
     if window is None:
         clock = torch.as_tensor(grid, device=batch.B.device)
-        solution = solve_flow(batch, clock, method=solver, rtol=rtol, atol=atol, factors=error == "factors")
+        solution = solve_flow(
+            batch, clock, method=solver, rtol=rtol, atol=atol, factors=error == "factors", states=save == "states"
+        )
         return _dataset(batch, solution, grid, grid, objective, adapter.batched, reach)
+    if save == "functions":
+        raise InputError(
+            "save: functions alone are kept of the simultaneous flow only", "Leave save out, or update and window."
+        )
     _positive("window", window)
     rounds = nearest_rounds(grid, window)
     solution = stepped.sequential_flow(batch, update, window, rounds)
@@ -165,8 +175,10 @@ def _dataset(
     batch: Canonical, solution: Solution, times: np.ndarray, flow_times: np.ndarray, objective: Objective,
     batched: bool, reach: float, learning_rate: float = math.nan, limit: str = "",
 ) -> xr.Dataset:  # fmt: skip
-    A, B = batch.factors(solution.B, solution.C)
-    measured = measure(batch, solution.B, solution.C, solution.excess)
+    if solution.functions:
+        measured = in_user_units(batch, solution.functions)
+    else:
+        measured = measure(batch, solution.B, solution.C, solution.excess)
     numbers = {name: _numpy(value) for name, value in measured.items()}
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
     start = _numpy(measure(batch, batch.B, batch.C)["excess_loss"])
@@ -188,9 +200,10 @@ def _dataset(
     lead = ("batch",)
     factors = {"A": ("time", "factor", "column"), "B": ("time", "row", "factor")}
     data: dict[str, xr.Variable] = {}
-    for name, value in (("A", A), ("B", B)):
-        attrs = {"long_name": f"factor {name}", "units": "weight0.5", "formula": "W = W0 + s B A"}
-        data[name] = xr.Variable(lead + factors[name], value.detach().movedim(0, 1).cpu().numpy(), attrs)
+    if not solution.functions:
+        for name, value in zip("AB", batch.factors(solution.B, solution.C), strict=True):
+            attrs = {"long_name": f"factor {name}", "units": "weight0.5", "formula": "W = W0 + s B A"}
+            data[name] = xr.Variable(lead + factors[name], value.detach().movedim(0, 1).cpu().numpy(), attrs)
     for name in RECORDED:
         data[name] = xr.Variable((*lead, "time"), numbers[name].T, TRAJECTORY[name].attrs())
     for name, entries in words.items():

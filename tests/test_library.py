@@ -230,6 +230,34 @@ def test_orders_are_the_ones_they_are_called() -> None:
         assert np.abs(one - other).max() > 1e-5
 
 
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("solver", ["auto", "adaptive", "dopri8"])
+def test_functions_alone_are_those_of_the_states(trace: bool, solver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without A and B: the same numbers, whichever way the states would have been solved."""
+    loss = trace_squared(5) if trace else frobenius(5, 4)
+    objective, adapter = objective_of(loss), Adapter(*ref.stack(some_starts(loss, 2)), loss.s)
+    monkeypatch.setattr("flowsim.integrators.solve.HELD_ENTRIES", 200)  # exact members in small groups
+    full = simulate(objective, adapter, TIMES, solver=solver, rtol=1e-8)
+    lean = simulate(objective, adapter, TIMES, solver=solver, rtol=1e-8, save="functions")
+    assert set(full) - set(lean) == {"A", "B"}
+    start = full["loss"].isel(time=0).values[:, None]
+    for name in ("loss", "excess_loss", "gradient_norm"):
+        np.testing.assert_allclose(lean[name], full[name], rtol=1e-9, atol=1e-13 * start.max())
+    # Both are rounding where the flow is exact, and the solver's error where it is not.
+    rounding = 100 * EPS * (1 + np.hypot(norms(full["A"].values), norms(full["B"].values)) ** 2)
+    assert (np.abs(lean["imbalance_drift"].values - full["imbalance_drift"].values) <= rounding).all()
+    for name in ("outcome", "method", "stepper", "choice", "steps", "evaluations"):
+        np.testing.assert_array_equal(lean[name], full[name])
+
+
+def test_functions_alone_need_the_simultaneous_flow() -> None:
+    loss = frobenius(4, 4)
+    adapter = Adapter(np.ones((1, 4)), np.ones((4, 1)))
+    with pytest.raises(InputError, match="save") as caught:
+        simulate(objective_of(loss), adapter, TIMES, update="a_first", window=0.1, save="functions")
+    assert len(caught.value.lines()) == 2
+
+
 @pytest.mark.parametrize("every", [1, 3, 7, 100])
 def test_every_picks_rounds_and_changes_none(every: int) -> None:
     loss = frobenius(3, 4)

@@ -58,7 +58,8 @@ class Solution:
     Attributes
     ----------
     B, C : Tensor, (T, S, q, r)
-        NaN after the time at which a trajectory ended early.
+        NaN after the time at which a trajectory ended early. Where only functions were kept: (1, S, q, r), the states
+        at the end.
     status, method, stepper : list, (S,)
         How each trajectory ended, the method in the user's words, the formula that stepped it.
     steps, evaluations : list of int, (S,)
@@ -69,6 +70,8 @@ class Solution:
         The canonical excess loss where the solver knows it better than the states do.
     choice : list of str, (S,)
         Why this method.
+    functions : dict of Tensor, (T, S)
+        Functions of the states where these were not kept (`dynamics.functions`).
     """
 
     B: Tensor
@@ -81,6 +84,7 @@ class Solution:
     rounding: Tensor
     excess: Tensor | None = None
     choice: list[str] = field(default_factory=list)
+    functions: dict[str, Tensor] = field(default_factory=dict)
 
 
 def rounding_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
@@ -107,14 +111,17 @@ def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution
     rounding = first.B.new_empty(times, batch)
     known = any(part.excess is not None for _, part in parts)
     excess = first.B.new_full((times, batch), torch.nan) if known else None
+    functions = {name: value.new_full((len(value), batch), torch.nan) for name, value in first.functions.items()}
     status, method, stepper, choice = [Status.FAILED] * batch, [""] * batch, [""] * batch, [""] * batch
     steps, evaluations = [0] * batch, [0] * batch
     for members, part in parts:
         B[:, members], C[:, members], rounding[:, members] = part.B, part.C, part.rounding
         if excess is not None and part.excess is not None:
             excess[:, members] = part.excess
+        for name, value in part.functions.items():
+            functions[name][:, members] = value
         for place, member in enumerate(members):
             status[member], method[member] = part.status[place], part.method[place]
             stepper[member], choice[member] = part.stepper[place], part.choice[place]
             steps[member], evaluations[member] = part.steps[place], part.evaluations[place]
-    return Solution(B, C, status, method, stepper, steps, evaluations, rounding, excess, choice)
+    return Solution(B, C, status, method, stepper, steps, evaluations, rounding, excess, choice, functions)

@@ -10,22 +10,22 @@ from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.flow import velocity
+from flowsim.dynamics.functions import functions_of
+from flowsim.dynamics.invariants import imbalance
 from flowsim.dynamics.landscape import FrobeniusLandscape, TraceLandscape
 from flowsim.integrators import adaptive, engine
 from flowsim.integrators.adaptive.driver import integrate
-from flowsim.integrators.base import Solution, rounding_bound, scatter
+from flowsim.integrators.base import Integrated, Solution, rounding_bound, scatter
 from flowsim.integrators.exact import balanced, mode_aligned, trace_squared
 from flowsim.integrators.selection import Choice, choose
 
 MAX_STEPS = engine.MAX_STEPS
 HELD_ENTRIES = 32_000_000  # entries of states that are held at once where functions of them are kept
 
-Record = Callable[[Tensor, Tensor, Tensor | None], Mapping[str, Tensor]]
-
 
 def solve_flow(
     problem: Canonical, times: Tensor, *, method: str = "auto", rtol: float = 1e-9, atol: float = 1e-12,
-    factors: bool = False, max_steps: int = MAX_STEPS,
+    factors: bool = False, max_steps: int = MAX_STEPS, states: bool = True,
 ) -> Solution:  # fmt: skip
     """Solve the simultaneous flow at flow times (T,), increasing, from the batch's state at time 0.
 
@@ -35,6 +35,8 @@ def solve_flow(
         `auto`, `exact`, `adaptive`, a stepper of the latter or a torchdiffeq method.
     factors : bool
         Whether A and B themselves are wanted, or products only (see `exact.balanced`, `adaptive.splitting`).
+    states : bool
+        Whether states are kept at all times, or functions of them (`dynamics.functions`) and the last state alone.
 
     Raises
     ------
@@ -51,26 +53,68 @@ def solve_flow(
         part = problem.member(torch.tensor(members, device=problem.B.device))
         chosen = choices[members[0]]
         if chosen.method == "exact":
-            solution = _exact(part, times, chosen.stepper, factors)
+            solution = _exact(part, times, chosen, factors, states)
         else:
-            solution = _integrated(part, times, chosen, rtol, atol, max_steps, factors)
+            solution = _integrated(part, times, chosen, rtol, atol, max_steps, factors, states)
         parts.append((members, replace(solution, choice=[choices[i].reason for i in members])))
     return scatter(parts, batch)
 
 
-def _exact(problem: Canonical, times: Tensor, form: str, factors: bool) -> Solution:
+def _exact(problem: Canonical, times: Tensor, chosen: Choice, factors: bool, states: bool) -> Solution:
     """Solve a batch all of whose members have the same closed form."""
     clock = problem.clock * times.to(problem.B.dtype)
-    if isinstance(problem.landscape, TraceLandscape):
-        return trace_squared.solve(problem.landscape, problem.B, problem.C, clock)
-    assert isinstance(problem.landscape, FrobeniusLandscape)
-    if form == "mode_aligned":
-        return mode_aligned.solve(problem.landscape, problem.B, problem.C, clock)
-    return balanced.solve(problem.landscape, problem.B, problem.C, clock, factors=factors)
+    landscape = problem.landscape
+    if isinstance(landscape, TraceLandscape):
+        return trace_squared.solve(landscape, problem.B, problem.C, clock, states=states)
+    assert isinstance(landscape, FrobeniusLandscape)
+    frobenius = landscape
+
+    def closed(B: Tensor, C: Tensor) -> Solution:
+        if chosen.stepper == "mode_aligned":
+            whole = mode_aligned.solve(frobenius, B, C, clock)
+        else:
+            whole = balanced.solve(frobenius, B, C, clock, factors=factors)
+        return replace(whole, choice=[chosen.reason] * B.shape[0])
+
+    if states:
+        return closed(problem.B, problem.C)
+    batch, share = problem.B.shape[0], max(1, HELD_ENTRIES // (len(times) * problem.B[0].numel()))
+    groups = [list(range(first, min(first + share, batch))) for first in range(0, batch, share)]
+    return scatter([(group, _reduced(problem, group, closed)) for group in groups], batch)
+
+
+def _reduced(problem: Canonical, group: list[int], closed: Callable[[Tensor, Tensor], Solution]) -> Solution:
+    """The functions of some members' states, and their last states."""
+    part = slice(group[0], group[-1] + 1)
+    solution = closed(problem.B[part], problem.C[part])
+    return _ends(problem.member(part), solution)
+
+
+def _ends(problem: Canonical, solution: Solution) -> Solution:
+    """Functions of all states, and the last state alone."""
+    functions = functions_of(
+        problem.landscape, solution.B, solution.C, imbalance(problem.B, problem.C), solution.excess
+    )
+    excess = None if solution.excess is None else solution.excess[-1:]
+    return replace(
+        solution,
+        B=solution.B[-1:],
+        C=solution.C[-1:],
+        rounding=solution.rounding[-1:],
+        excess=excess,
+        functions=functions,
+    )
 
 
 def _integrated(
-    problem: Canonical, times: Tensor, chosen: Choice, rtol: float, atol: float, max_steps: int, factors: bool
+    problem: Canonical,
+    times: Tensor,
+    chosen: Choice,
+    rtol: float,
+    atol: float,
+    max_steps: int,
+    factors: bool,
+    states: bool,
 ) -> Solution:
     """Solve a batch by one integrator, torchdiffeq's or flowsim's own."""
     start, clock = torch.stack([problem.B, problem.C], dim=1), problem.clock * times.to(torch.float64)
@@ -79,14 +123,28 @@ def _integrated(
         return velocity(problem.landscape, Z)
 
     if chosen.stepper in engine.METHODS:
-        result = engine.integrate(field, start, clock, method=chosen.stepper, rtol=rtol, atol=atol, max_steps=max_steps)
-    else:
-        stepper = adaptive.stepper_of(chosen.stepper, problem, field, rtol=rtol, atol=atol, factors=factors)
+        whole = engine.integrate(field, start, clock, method=chosen.stepper, rtol=rtol, atol=atol, max_steps=max_steps)
+        solution = _solution(whole, chosen)
+        return solution if states else _ends(problem, solution)
+    stepper = adaptive.stepper_of(chosen.stepper, problem, field, rtol=rtol, atol=atol, factors=factors)
+    if states:
         result = integrate(stepper, start, clock, max_steps=max_steps)
+        return _solution(result, chosen)
+    initial = imbalance(problem.B, problem.C)
+
+    def record(Z: Tensor, place: Tensor) -> Mapping[str, Tensor]:
+        B, C = Z.unbind(2)
+        return functions_of(problem.landscape, B, C, initial[place])
+
+    result = integrate(stepper, start, clock, max_steps=max_steps, states=False, record=record)
+    return _solution(result, chosen)
+
+
+def _solution(result: Integrated, chosen: Choice) -> Solution:
     B, C = result.states.unbind(2)
     batch = B.shape[1]
     steps = torch.tensor(result.steps, dtype=B.dtype, device=B.device)
     return Solution(
         B, C, result.status, [chosen.method] * batch, [chosen.stepper] * batch, result.steps, result.evaluations,
-        rounding_bound(B, C, 4 * (1 + steps)),
+        rounding_bound(B, C, 4 * (1 + steps)), functions=result.functions,
     )  # fmt: skip

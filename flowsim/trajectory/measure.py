@@ -11,24 +11,27 @@ from torch import Tensor
 
 from flowsim.dynamics import invariants, products
 from flowsim.dynamics.coordinates import Canonical
+from flowsim.dynamics.functions import Functions, functions_of
 from flowsim.dynamics.landscape import FrobeniusLandscape, TraceLandscape
 
 Measured = dict[str, Tensor]
 
 
-def loss_and_excess(problem: Canonical, B: Tensor, C: Tensor, excess: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Loss and excess loss in the user's units, (...); NaN where the state is NaN or the loss overflows."""
-    computed = problem.landscape.excess(B, C)
-    known = computed if excess is None else torch.where(excess.isnan(), computed, excess)
-    known = torch.where(known.isinf(), torch.full_like(known, torch.nan), known)
-    return problem.curvature * (problem.landscape.floor(problem.rank) + known), problem.curvature * known
+def in_user_units(problem: Canonical, functions: Functions) -> Measured:
+    """Loss, excess loss, gradient norm and imbalance drift from canonical functions of the state, (...).
 
-
-def gradient_norm(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
-    """√(‖∂f/∂A‖² + ‖∂f/∂B‖²) in the user's units, (...)."""
-    pulls = (problem.landscape.pull(B, C), problem.landscape.pull(C, B))
-    size = torch.hypot(*(torch.linalg.matrix_norm(pull) for pull in pulls))
-    return problem.curvature * problem.scale**0.5 * size
+    NaN where the state is NaN or a number overflows: a diverging state may still be finite where a number made of it
+    no longer is.
+    """
+    kappa, scale = problem.curvature, problem.scale
+    known = torch.where(functions["excess"].isinf(), torch.nan, functions["excess"])
+    numbers = {
+        "loss": kappa * (problem.landscape.floor(problem.rank) + known),
+        "excess_loss": kappa * known,
+        "gradient_norm": kappa * scale**0.5 * functions["pull_norm"],
+        "imbalance_drift": functions["imbalance_drift"] / scale,
+    }
+    return {name: torch.where(value.isinf(), torch.nan, value) for name, value in numbers.items()}
 
 
 def relative_error(problem: Canonical, B: Tensor, C: Tensor, loss: Tensor) -> Tensor:
@@ -55,22 +58,18 @@ def products_trace(B: Tensor, C: Tensor) -> Tensor:
 
 def measure(problem: Canonical, B: Tensor, C: Tensor, excess: Tensor | None = None) -> Measured:
     """The scalar variables of states (T, S, q, r) as tensors (T, S)."""
-    loss, above = loss_and_excess(problem, B, C, excess)
-    drift = invariants.imbalance(B, C) - invariants.imbalance(problem.B, problem.C)
+    if excess is not None:
+        excess = torch.where(excess.isnan(), problem.landscape.excess(B, C), excess)
+    start = invariants.imbalance(problem.B, problem.C)
+    numbers = in_user_units(problem, functions_of(problem.landscape, B, C, start, excess))
     scale = problem.scale
-    numbers = {
-        "loss": loss,
-        "excess_loss": above,
-        "gradient_norm": gradient_norm(problem, B, C),
-        "relative_error": relative_error(problem, B, C, loss),
-        "imbalance_drift": torch.linalg.matrix_norm(drift) / scale,
+    numbers |= {
+        "relative_error": relative_error(problem, B, C, numbers["loss"]),
         "factor_norm": torch.hypot(torch.linalg.matrix_norm(B), torch.linalg.matrix_norm(C)) / scale**0.5,
         "product_norm": products.product_norm(B, C),
         "gram_sum_norm": invariants.gram_sum_norm(B, C) / scale,
     }
-    # A diverging state may still be finite where a number made of it no longer is.
-    nan = torch.full_like(loss, torch.nan)
-    return {name: torch.where(value.isinf(), nan, value) for name, value in numbers.items()}
+    return {name: torch.where(value.isinf(), torch.nan, value) for name, value in numbers.items()}
 
 
 def spectrum(problem: Canonical, B: Tensor, C: Tensor, modes: int) -> Tensor:

@@ -25,7 +25,7 @@ PROPORTIONAL, INTEGRAL = 0.7, 0.4  # exponents of the PI controller, times 1/k (
 PATH_ENTRIES = 32_000_000  # entries of the states kept for output within a block: bounds its length
 OUTPUT_ENTRIES = 4_000_000  # entries of one batch of output steps: bounds the memory of their stages
 
-Record = Callable[[Tensor], Mapping[str, Tensor]]
+Record = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 
 _RUNNING, _DONE, _UNDERFLOW, _LIMIT, _DIVERGED = range(5)
 _STATUS = {
@@ -96,7 +96,8 @@ def integrate(
     states : bool
         Whether states are kept at all times, or functions of them alone.
     record : callable, optional
-        From states (k, S, ...) to named functions of them, (k, S); they are kept at all times.
+        From states (k, S', ...) of the trajectories at places (S',) to named functions of them, (k, S'), which are
+        kept at all times.
     block : int
         Most steps between two host reads.
 
@@ -248,7 +249,7 @@ class Solve:
         if self.states is not None:
             mask = passed.view(*passed.shape, *(1 for _ in states.shape[2:]))
             self.states[rows, place] = torch.where(mask, states, self.states[rows, place])
-        for name, value in (self.record(states) if self.record is not None else {}).items():
+        for name, value in (self.record(states, place) if self.record is not None else {}).items():
             if name not in self.functions:
                 self.functions[name] = value.new_full((len(self.times), len(self.start)), torch.nan)
             kept = self.functions[name]
