@@ -22,6 +22,8 @@ from flowsim.integrators.base import Integrated, Status
 BLOCK = 32  # most steps between two host reads
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
 PROPORTIONAL, INTEGRAL = 0.7, 0.4  # exponents of the PI controller, times 1/k (Gustafsson 1991)
+SMALLEST, CALM, HOPELESS = 1e-10, 1e-4, 1e10  # bounds of a step's error in units of the tolerance, for the controller
+EPS = torch.finfo(torch.float64).eps
 PATH_ENTRIES = 32_000_000  # entries of the states kept for output within a block: bounds its length
 OUTPUT_ENTRIES = 4_000_000  # entries of one batch of output steps: bounds the memory of their stages
 
@@ -63,11 +65,25 @@ class Batch:
     evaluations: Tensor
     status: Tensor
 
-    def keep(self, mask: Tensor) -> Batch:
+    def keep(self, members: list[int]) -> Batch:
         """Some of them."""
-        return self._each(lambda tensor: tensor[mask])
+        index = torch.tensor(members, dtype=torch.int64, device=self.place.device)
+        return self.each(lambda tensor: tensor[index])
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+    def clone(self) -> Batch:
+        """A copy in tensors of its own."""
+        return self.each(torch.clone)
+
+    def take(self, other: Batch) -> None:
+        """Copy another batch of the same shape into these tensors."""
+        for one in fields(self):
+            if one.name != "carry":
+                getattr(self, one.name).copy_(getattr(other, one.name))
+        for mine, theirs in zip(self.carry, other.carry, strict=True):
+            mine.copy_(theirs)
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Every tensor changed."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         carry = tuple(change(tensor) for tensor in values.pop("carry"))
         return Batch(carry=carry, **{name: change(tensor) for name, tensor in values.items()})
@@ -83,7 +99,7 @@ class Path:
 
 def integrate(
     stepper: Stepper, start: Tensor, times: Tensor, *, max_steps: int, states: bool = True,
-    record: Record | None = None, block: int = BLOCK,
+    record: Record | None = None, block: int = BLOCK, capture: bool = False,
 ) -> Integrated:  # fmt: skip
     """Solve from `start` (S, ...) at time 0 for the increasing `times` (T,).
 
@@ -100,6 +116,8 @@ def integrate(
         kept at all times.
     block : int
         Most steps between two host reads.
+    capture : bool
+        Whether a block becomes a CUDA graph (`capture.Captured`); on other devices nothing changes.
 
     Notes
     -----
@@ -108,8 +126,13 @@ def integrate(
     """
     solve = Solve(stepper, start, times, max_steps, states=states, record=record, block=block)
     batch = solve.begin()
+    steps = solve.block
+    if capture and start.is_cuda:
+        from flowsim.integrators.adaptive.capture import Captured  # it needs this module
+
+        steps = Captured(solve)
     while len(batch.place):
-        batch = solve.after(*solve.block(batch))
+        batch = solve.after(*steps(batch))
     return solve.result()
 
 
@@ -123,6 +146,7 @@ class Solve:
         self.stepper, self.start, self.max_steps, self.record = stepper, start, max_steps, record
         self.times = times.to(torch.float64)
         self.stop = self.times[-1]
+        self.shortest = 16 * EPS * (EPS * self.stop)
         self.length = max(1, min(block, PATH_ENTRIES // max(start.numel(), 1)))
         self._host_times: list[float] = self.times.tolist()
         self._reached = 0  # wanted times that every running trajectory has passed
@@ -150,12 +174,12 @@ class Solve:
         zero, one = torch.zeros_like(self.status), torch.ones_like(self.t)
         batch = Batch(everyone, y, carry, self.t.clone(), h, one, zero, zero.clone(), zero + 1, status)
         self._note(batch)
-        batch = batch.keep(status == _RUNNING)
-        if len(batch.place):
-            demand = self.stepper.demand(batch.y, batch.carry, batch.h)
-            if demand is not None:
-                self.stepper.prepare(float(demand.max()))
-        return batch
+        demand = self.stepper.demand(y, carry, h)
+        wish = torch.zeros_like(h) if demand is None else torch.where(status == _RUNNING, demand, 0.0)
+        largest, *ended = torch.cat([wish.max()[None], status.to(wish)]).tolist()
+        if demand is not None:
+            self.stepper.prepare(largest)
+        return batch.keep([place for place, code in enumerate(ended) if code == _RUNNING])
 
     def block(self, batch: Batch) -> tuple[Batch, Path]:
         """A block of steps; nothing is read by the host."""
@@ -168,42 +192,36 @@ class Solve:
         return batch, Path(states, times)
 
     def step(self, b: Batch) -> Batch:
-        """One step of every trajectory; those that are done stay as they are."""
+        """One step of every trajectory; those that are done take steps of length 0."""
         running, left = b.status == _RUNNING, self.stop - b.t
         longest = self.stepper.longest(b.y, b.carry)
         wanted = b.h if longest is None else torch.minimum(b.h, longest)
         # A step that would leave a sliver takes it along.
-        h = torch.where(wanted * (1 + 1e-10) >= left, left, wanted)
-        h = torch.where(running, h, torch.zeros_like(h))
+        h = torch.where(wanted * (1 + 1e-10) >= left, left, wanted) * running
         y, ratio, carry = self.stepper.step(b.y, b.carry, h)
+        accept = running & (ratio <= 1)  # NaN is not
         finite = torch.isfinite(ratio)
-        ratio = torch.where(finite, ratio, torch.inf)
-        accept = running & (ratio <= 1)
-        end = torch.where(h == left, self.stop, b.t + h)
+        ratio = torch.where(finite, ratio, HOPELESS)
         k = self.stepper.order
-        grow = SAFETY * ratio.clamp_min(1e-10) ** (-PROPORTIONAL / k) * b.error ** (INTEGRAL / k)
-        shrink = (SAFETY * ratio ** (-1 / k)).clamp_max(1.0)
-        following = h * torch.where(accept, grow, shrink).clamp(SHRINK, GROW)
-        mask = per_member(accept, y)
-        t = torch.where(accept, end, b.t)
+        grow = ratio.clamp_min(SMALLEST) ** (-PROPORTIONAL / k) * b.error ** (INTEGRAL / k)
+        factor = SAFETY * torch.where(accept, grow, ratio ** (-1 / k))
+        following = h * factor.clamp(SHRINK, GROW)
+        t = torch.where(accept, torch.where(h == left, self.stop, b.t + h), b.t)
         tried = b.tried + running
+        short = following <= torch.maximum(16 * EPS * t, self.shortest)
+        ended = torch.where(short, torch.where(finite, _UNDERFLOW, _DIVERGED), _RUNNING)
+        ended = torch.where(tried >= self.max_steps, torch.where(short, ended, _LIMIT), ended)
+        ended = torch.where(t >= self.stop, _DONE, ended)
+        mask = per_member(accept, y)
         return Batch(
             b.place, torch.where(mask, y, b.y),
-            tuple(torch.where(per_member(accept, new), new, old) for new, old in zip(carry, b.carry, strict=True)),
-            t, torch.where(running, following, b.h), torch.where(accept, ratio.clamp_min(1e-4), b.error),
-            b.accepted + accept, tried, b.evaluations + self.stepper.cost * running,
-            self._status(b.status, running, t, following, tried, finite),
+            tuple(
+                old if new is old else torch.where(per_member(accept, new), new, old)
+                for new, old in zip(carry, b.carry, strict=True)
+            ),
+            t, following, torch.where(accept, ratio.clamp_min(CALM), b.error), b.accepted + accept, tried,
+            b.evaluations + self.stepper.cost * running, torch.where(running, ended, b.status),
         )  # fmt: skip
-
-    def _status(self, status: Tensor, running: Tensor, t: Tensor, h: Tensor, tried: Tensor, finite: Tensor) -> Tensor:
-        spacing = torch.finfo(torch.float64).eps * torch.maximum(t, torch.finfo(torch.float64).eps * self.stop)
-        short = h <= 16 * spacing
-        for reason, holds in (
-            (_LIMIT, tried >= self.max_steps), (_UNDERFLOW, short), (_DIVERGED, short & ~finite),
-            (_DONE, t >= self.stop),
-        ):  # fmt: skip
-            status = torch.where(running & holds, torch.full_like(status, reason), status)
-        return status
 
     def after(self, batch: Batch, path: Path) -> Batch:
         """Output of a block, the setting of the next, and those that go on."""
@@ -211,17 +229,15 @@ class Solve:
         demand = self.stepper.demand(batch.y, batch.carry, batch.h)
         wish = torch.zeros_like(batch.h) if demand is None else torch.where(running, demand, 0.0)
         behind = torch.where(running, batch.t, torch.inf)
-        # The one host read of a block.
-        alive, first, last, largest = torch.stack(
-            [running.sum().to(torch.float64), behind.min(), batch.t.max(), wish.max()]
-        ).tolist()
+        facts = torch.stack([behind.min(), batch.t.max(), wish.max()])
+        first, last, largest, *alive = torch.cat([facts, running.to(facts)]).tolist()  # the one host read of a block
         self._flush(batch, path, self._reached, bisect.bisect_right(self._host_times, last))
         self._reached = min(bisect.bisect_right(self._host_times, first), len(self._host_times))
         self._note(batch)
-        if alive <= len(running) // 2:
+        if sum(alive) <= len(alive) // 2:
             if self.states is None:
                 self.last[batch.place] = self.stepper.output(batch.y, batch.carry)
-            batch = batch.keep(running)
+            batch = batch.keep([place for place, one in enumerate(alive) if one])
         if demand is not None:
             self.stepper.prepare(largest)
         return batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 import torch
@@ -53,6 +53,10 @@ class Stepper(Protocol):
     def prepare(self, demand: float) -> None:
         """Choose the setting of the next block for the largest demand of the batch."""
 
+    @property
+    def setting(self) -> Hashable:
+        """The present setting: steps at equal settings run the same operations."""
+
     def at(self, y: Tensor, carry: Carry) -> Carry:
         """What would be carried at an earlier state y of the same trajectories."""
 
@@ -102,6 +106,11 @@ class FieldStepper:
 
     def prepare(self, demand: float) -> None:
         """No setting to choose."""
+
+    @property
+    def setting(self) -> Hashable:
+        """The only one."""
+        return None
 
     def at(self, y: Tensor, carry: Carry) -> Carry:
         """The slope there."""
