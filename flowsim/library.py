@@ -12,11 +12,13 @@ from torch import Tensor
 
 from flowsim.dynamics import descent, sequential
 from flowsim.dynamics.coordinates import Canonical, canonical
+from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.rounds import nearest_rounds
 from flowsim.errors import InputError
 from flowsim.integrators import stepped
 from flowsim.integrators.base import Solution
-from flowsim.integrators.solve import solve_flow
+from flowsim.integrators.reduced import solve_reduced
+from flowsim.integrators.solve import functions_only, solve_flow
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
 from flowsim.sweep.schedules import stability_name
@@ -25,6 +27,7 @@ from flowsim.trajectory.measure import in_user_units, measure
 from flowsim.trajectory.provenance import choose_device
 from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
 
+CLOSED_FORM = 1e-12  # relative error of the spaces in which a closed form is evaluated
 RECORDED = ("loss", "excess_loss", "gradient_norm", "imbalance_drift")
 
 
@@ -84,11 +87,17 @@ def simulate(
         raise InputError(
             f"window: is {window} with update {update!r}", "Sequential updates need a window; simultaneous takes none."
         )
-    batch = _batch(objective, adapter, device)
+    objective, adapter = _on_device(objective, adapter, device)
     if window is None:
-        clock = torch.as_tensor(grid, device=batch.B.device)
-        solution = solve_flow(
-            batch, clock, method=solver, rtol=rtol, atol=atol, factors=error == "factors", states=save == "states"
+        batch, solution = _flow(
+            objective,
+            adapter,
+            grid,
+            method=solver,
+            rtol=rtol,
+            atol=atol,
+            factors=error == "factors",
+            states=save == "states",
         )
         return _dataset(batch, solution, grid, grid, objective, adapter.batched, reach)
     if save == "functions":
@@ -96,6 +105,7 @@ def simulate(
             "save: functions alone are kept of the simultaneous flow only", "Leave save out, or update and window."
         )
     _positive("window", window)
+    batch = canonical(objective, adapter)
     rounds = nearest_rounds(grid, window)
     solution = stepped.sequential_flow(batch, update, window, rounds)
     dataset = _dataset(batch, solution, grid, rounds * window, objective, adapter.batched, reach)
@@ -139,7 +149,8 @@ def descend(
     _positive("reach", reach)
     steps, every = _whole("steps", steps, 0), _whole("every", every, 1)
     inner_steps = _whole("inner_steps", inner_steps, 1)
-    batch = _batch(objective, adapter, device)
+    objective, adapter = _on_device(objective, adapter, device)
+    batch = canonical(objective, adapter)
     rounds = np.arange(0, steps + 1, every, dtype=np.int64)
     solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
     times = rounds * inner_steps * learning_rate
@@ -157,8 +168,8 @@ def descend(
     return dataset.assign_coords(step=("time", rounds, {"long_name": "round", "units": "1"}))
 
 
-def _batch(objective: Objective, adapter: Adapter, device: str) -> Canonical:
-    """The canonical batch on the wanted device; dtype stays that of the input."""
+def _on_device(objective: Objective, adapter: Adapter, device: str) -> tuple[Objective, Adapter]:
+    """Both on the wanted device; dtype stays that of the input."""
     adapter.fits(objective)
     wanted = choose_device(device)
     if objective.pretrained.device != wanted:
@@ -168,7 +179,28 @@ def _batch(objective: Objective, adapter: Adapter, device: str) -> Canonical:
         else:
             objective = TraceSquared(W0, objective.coefficient)
         adapter = Adapter(adapter.A.to(wanted), adapter.B.to(wanted), adapter.scale)
-    return canonical(objective, adapter)
+    return objective, adapter
+
+
+def _flow(
+    objective: Objective, adapter: Adapter, times: np.ndarray, *, method: str, rtol: float, atol: float,
+    factors: bool, states: bool,
+) -> tuple[Canonical, Solution]:  # fmt: skip
+    """The simultaneous flow: in small spaces that hold it where that is cheaper than an SVD of the difference."""
+    clock = torch.as_tensor(times, device=objective.pretrained.device)
+
+    def solve(problem: Canonical, at: Tensor, states: bool = True) -> Solution:
+        return solve_flow(problem, at, method=method, rtol=rtol, atol=atol, factors=factors, states=states)
+
+    if isinstance(objective, Frobenius) and method != "exact":
+        even = balance(adapter.B, adapter.A.mT)[1] | (adapter.rank == 1)
+        share = CLOSED_FORM if method == "auto" and bool(even.all()) else rtol
+        found = solve_reduced(objective, adapter, clock, solve=solve, rtol=share)
+        if found is not None:
+            problem, solution = found
+            return problem, solution if states else functions_only(problem, solution)
+    problem = canonical(objective, adapter)
+    return problem, solve(problem, clock, states)
 
 
 def _dataset(

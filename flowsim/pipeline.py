@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flowsim.checks import check
 from flowsim.errors import HypothesisError, ResultError
 from flowsim.integrators.selection import choose
 from flowsim.problem.assemble import Problem, assemble
+from flowsim.problem.svd_cache import SvdCache
 from flowsim.scenario.digest import digest_of
 from flowsim.scenario.read import Document, read_scenario
 from flowsim.sweep.collect import build_tree
@@ -30,6 +32,7 @@ from flowsim.trajectory.variables import COMPANIONS, THEORY, TRAJECTORY
 
 Progress = Callable[[str, int, int], None]
 DIGEST_LETTERS = 8
+CACHE = ".cache"  # beside the results: decompositions of large differences, by the hash of their content
 STORED_VARIABLES = len(TRAJECTORY) * 2 + len(COMPANIONS) + len(THEORY) + 40
 VARIABLE_BYTES = 6000  # measured: what HDF5 keeps for a variable and its attributes
 
@@ -124,7 +127,8 @@ def plan(document: Document, device: str | None = None) -> Plan:
         except HypothesisError as refusal:
             methods.append((rank, solver.method, refusal.message))
             continue
-        methods += [(rank, *way) for way in dict.fromkeys((f"{c.method} ({c.stepper})", c.reason) for c in choices)]
+        ways = {f"{one.method} ({one.stepper})": one.reason for one in reversed(choices)}
+        methods += [(rank, name, reason) for name, reason in reversed(ways.items())]
     return Plan(
         name=scenario.name,
         digest=digest_of(document),
@@ -176,9 +180,10 @@ def execute(
             return Finished(folder, tree, already_complete=True)
         raise ResultError(f"{file}: belongs to another scenario", "Move it away, or run with --force.")
     problem, clock = _prepare(document)
-    starts = Starts(problem, torch_device)
+    starts = Starts(problem, torch_device, decompose=SvdCache(out / CACHE))
     if scenario.solver.method == "exact":
-        starts.refuse_inexact()
+        with _threads(scenario.compute.threads):
+            starts.refuse_inexact()
     new = not folder.exists()
     _make_writable(folder)
     began, clock_began = datetime.datetime.now(datetime.UTC), time.perf_counter()
@@ -208,20 +213,17 @@ def _solve(starts: Starts, clock: Clock, progress: Progress | None) -> xr.DataTr
     scenario = document.scenario
     total, done = len(problem.ranks) * (len(clock.items) + 1), 0
 
-    def advance(label: str) -> None:
-        nonlocal done
-        done += 1
-        if progress is not None:
-            progress(f"rank {rank}: {label}", done, total)
+    def advance(rank: int) -> Callable[[str], None]:
+        def told(label: str) -> None:
+            nonlocal done
+            done += 1
+            if progress is not None:
+                progress(f"rank {rank}: {label}", done, total)
 
-    previous = torch.get_num_threads()
-    torch.set_num_threads(scenario.compute.threads)
-    try:
-        results = []
-        for rank in problem.ranks:
-            results.append(solve_rank(starts, rank, clock, max(problem.ranks), advance))
-    finally:
-        torch.set_num_threads(previous)
+        return told
+
+    with _threads(scenario.compute.threads):
+        results = [solve_rank(starts, rank, clock, max(problem.ranks), advance(rank)) for rank in problem.ranks]
     attrs = root_attributes(
         name=scenario.name, title=getattr(scenario, "title", None) or "", text=document.text,
         resolved=scenario.model_dump(mode="json"), digest=digest_of(document),
@@ -235,6 +237,17 @@ def _solve(starts: Starts, clock: Clock, progress: Progress | None) -> xr.DataTr
         factors=scenario.save.factors,
         attrs=attrs,
     )
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Threads of the scenario, never of the machine: the last bits may depend on them."""
+    previous = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(previous)
 
 
 def _draw(tree: xr.DataTree, folder: Path) -> None:

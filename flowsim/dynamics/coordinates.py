@@ -88,16 +88,23 @@ def _spectral(objective: Frobenius, B: Tensor, C: Tensor, scale: float) -> Canon
     right, rest_c = _outside(system.V, C)
     extra = max(rest_b.shape[-2], rest_c.shape[-2])
     pairs = system.values.shape[0]
-    rows_b = torch.cat([system.U.mT @ B, _pad(rest_b, extra, -2)], dim=-2)
-    rows_c = torch.cat([system.V.mT @ C, _pad(rest_c, extra, -2)], dim=-2)
-    # PiSSA freezes W0 − s·B0·A0: what is left of a singular value may be the rounding of that difference.
-    start = torch.linalg.matrix_norm(B) * torch.linalg.matrix_norm(C)
-    lost = torch.finfo(B.dtype).eps * max(objective.shape) * start.min()
+    rows_b = torch.cat([system.U.mT @ B, pad(rest_b, extra, -2)], dim=-2)
+    rows_c = torch.cat([system.V.mT @ C, pad(rest_c, extra, -2)], dim=-2)
+    lost = start_rounding(B, C, objective.shape)
     values = torch.where(system.values > lost, system.values, torch.zeros_like(system.values))
-    sigma = _pad(values, pairs + extra, 0)
+    sigma = pad(values, pairs + extra, 0)
     landscape = FrobeniusLandscape(sigma, pairs)
-    left, right = _pad(left, pairs + extra, -1), _pad(right, pairs + extra, -1)
+    left, right = pad(left, pairs + extra, -1), pad(right, pairs + extra, -1)
     return Canonical(landscape, rows_b, rows_c, scale, objective.curvature, left, right)
+
+
+def start_rounding(B: Tensor, C: Tensor, shape: tuple[int, int]) -> Tensor:
+    """The size at or below which a singular value may be the rounding of a frozen W0 − s·B0·A0 (PiSSA), 0-d.
+
+    B and C are canonical factors (S, ·, r) at time 0.
+    """
+    start = torch.linalg.matrix_norm(B) * torch.linalg.matrix_norm(C)
+    return torch.finfo(B.dtype).eps * max(shape) * start.min()
 
 
 def _outside(basis: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,7 +125,8 @@ def _outside(basis: Tensor, X: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([basis.expand(X.shape[0], n, p), Q], dim=-1), R
 
 
-def _pad(X: Tensor, size: int, dim: int) -> Tensor:
+def pad(X: Tensor, size: int, dim: int) -> Tensor:
+    """X with zeros at the end of a dimension, up to a size."""
     missing = size - X.shape[dim]
     if missing <= 0:
         return X

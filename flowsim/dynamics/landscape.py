@@ -56,10 +56,14 @@ class FrobeniusLandscape:
         Singular values of Δ, largest first, then zeros for directions outside its range.
     pairs : int
         p = min(n, m), the number of singular pairs; rows beyond it belong to one side only.
+    outside : Tensor, 0-d, or float
+        ‖Δ‖² − Σσ², the part of Δ that no row of B and C can reach: zero unless `sigma` is not all of the spectrum
+        (`reduction`). It belongs to the floor, whatever the rank, and moves nothing.
     """
 
     sigma: Tensor
     pairs: int
+    outside: Tensor | float = 0.0
 
     @property
     def gradient_bound(self) -> float:
@@ -84,8 +88,8 @@ class FrobeniusLandscape:
         return X + ((self.pull(X, Y) @ vectors) * gain[..., None, :]) @ vectors.mT
 
     def floor(self, rank: int) -> Tensor:
-        """½Σ_{i>r}σ_i² (Eckart & Young 1936), summed from the smallest."""
-        return 0.5 * self.sigma[rank:].square().flip(0).sum()
+        """½Σ_{i>r}σ_i² (Eckart & Young 1936), summed from the smallest, and half of what is outside."""
+        return 0.5 * (self.sigma[rank:].square().flip(0).sum() + self.outside)
 
     def excess(self, B: Tensor, C: Tensor) -> Tensor:
         """Half the gap of the stable split: no term of the size of the floor ever enters.

@@ -102,7 +102,7 @@ def rotated_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
 
 
 def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution:
-    """Put solutions of parts of a batch back in the batch's order."""
+    """Put solutions of parts of a batch back in the batch's order; a later part replaces an earlier one."""
     if len(parts) == 1 and parts[0][0] == list(range(batch)):
         return parts[0][1]
     first = parts[0][1]

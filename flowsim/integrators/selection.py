@@ -83,7 +83,7 @@ def choose(problem: Canonical, method: str, *, rtol: float, factors: bool) -> li
     Raises
     ------
     HypothesisError
-        `exact` where no closed form exists.
+        `exact` where no closed form exists, a splitting where it does not apply.
     InputError
         Unknown method.
     """
@@ -91,6 +91,9 @@ def choose(problem: Canonical, method: str, *, rtol: float, factors: bool) -> li
     if method not in METHODS:
         raise InputError(f"solver: unknown method {method!r}", f"Choose one of {', '.join(METHODS)}.")
     if method not in ("auto", "exact", "adaptive"):
+        unsuited = adaptive.unsuited(method, problem, rtol=rtol)
+        if unsuited:
+            raise HypothesisError(f"solver {method}: rank {problem.rank}: {unsuited}", "Use solver auto or adaptive.")
         return [Choice(method, method, AS_ASKED)] * batch
     forms: list[str | None] = [None] * batch if method == "adaptive" else closed_forms(problem)
     if method == "exact" and None in forms:

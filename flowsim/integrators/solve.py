@@ -15,11 +15,12 @@ from flowsim.dynamics.invariants import imbalance
 from flowsim.dynamics.landscape import FrobeniusLandscape, TraceLandscape
 from flowsim.integrators import adaptive, engine
 from flowsim.integrators.adaptive.driver import integrate
-from flowsim.integrators.base import Integrated, Solution, rounding_bound, scatter
+from flowsim.integrators.base import Integrated, Solution, Status, scatter
 from flowsim.integrators.exact import balanced, mode_aligned, trace_squared
 from flowsim.integrators.selection import Choice, choose
 
 MAX_STEPS = engine.MAX_STEPS
+LOST = "the splitting found no way on: the leading rows became dependent, or its steps too many"
 HELD_ENTRIES = 32_000_000  # entries of states that are held at once where functions of them are kept
 
 
@@ -57,6 +58,13 @@ def solve_flow(
         else:
             solution = _integrated(part, times, chosen, rtol, atol, max_steps, factors, states)
         parts.append((members, replace(solution, choice=[choices[i].reason for i in members])))
+        lost = [i for i, end in zip(members, solution.status, strict=True) if end is not Status.COMPLETED]
+        second = adaptive.SECOND.get(chosen.stepper) if chosen.method == "adaptive" else None
+        if lost and second is not None:
+            again = Choice("adaptive", second, LOST)
+            part = problem.member(torch.tensor(lost, device=problem.B.device))
+            solution = _integrated(part, times, again, rtol, atol, max_steps, factors, states)
+            parts.append((lost, replace(solution, choice=[LOST] * len(lost))))
     return scatter(parts, batch)
 
 
@@ -87,10 +95,10 @@ def _reduced(problem: Canonical, group: list[int], closed: Callable[[Tensor, Ten
     """The functions of some members' states, and their last states."""
     part = slice(group[0], group[-1] + 1)
     solution = closed(problem.B[part], problem.C[part])
-    return _ends(problem.member(part), solution)
+    return functions_only(problem.member(part), solution)
 
 
-def _ends(problem: Canonical, solution: Solution) -> Solution:
+def functions_only(problem: Canonical, solution: Solution) -> Solution:
     """Functions of all states, and the last state alone."""
     functions = functions_of(
         problem.landscape, solution.B, solution.C, imbalance(problem.B, problem.C), solution.excess
@@ -124,12 +132,12 @@ def _integrated(
 
     if chosen.stepper in engine.METHODS:
         whole = engine.integrate(field, start, clock, method=chosen.stepper, rtol=rtol, atol=atol, max_steps=max_steps)
-        solution = _solution(whole, chosen)
-        return solution if states else _ends(problem, solution)
+        solution = _solution(problem, whole, chosen)
+        return solution if states else functions_only(problem, solution)
     stepper = adaptive.stepper_of(chosen.stepper, problem, field, rtol=rtol, atol=atol, factors=factors)
     if states:
         result = integrate(stepper, start, clock, max_steps=max_steps)
-        return _solution(result, chosen)
+        return _solution(problem, result, chosen)
     initial = imbalance(problem.B, problem.C)
 
     def record(Z: Tensor, place: Tensor) -> Mapping[str, Tensor]:
@@ -137,14 +145,14 @@ def _integrated(
         return functions_of(problem.landscape, B, C, initial[place])
 
     result = integrate(stepper, start, clock, max_steps=max_steps, states=False, record=record)
-    return _solution(result, chosen)
+    return _solution(problem, result, chosen)
 
 
-def _solution(result: Integrated, chosen: Choice) -> Solution:
+def _solution(problem: Canonical, result: Integrated, chosen: Choice) -> Solution:
     B, C = result.states.unbind(2)
     batch = B.shape[1]
     steps = torch.tensor(result.steps, dtype=B.dtype, device=B.device)
     return Solution(
         B, C, result.status, [chosen.method] * batch, [chosen.stepper] * batch, result.steps, result.evaluations,
-        rounding_bound(B, C, 4 * (1 + steps)), functions=result.functions,
+        adaptive.rounding_of(chosen.stepper, problem, B, C, steps), functions=result.functions,
     )  # fmt: skip

@@ -9,6 +9,7 @@ Both objectives are functions of the weight W = W0 + s·B·A with W0 frozen:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from flowsim.errors import InputError
 
 MatrixLike = np.ndarray | Tensor
+Decompose = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
 def as_matrix(value: MatrixLike, name: str, *, dims: tuple[int, ...] = (2,)) -> Tensor:
@@ -64,6 +66,12 @@ def _positive(value: float, name: str) -> float:
     return float(value)
 
 
+def thin_svd(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """U (n, p), singular values (p,) and Vᵀ (p, m) of a matrix."""
+    U, values, Vh = torch.linalg.svd(matrix, full_matrices=False)
+    return U, values, Vh
+
+
 @dataclass(frozen=True)
 class SingularSystem:
     """Thin singular value decomposition of the difference, largest value first.
@@ -92,6 +100,8 @@ class Frobenius:
         W0 and W*.
     coefficient : float
         c > 0; ½ by default.
+    decompose : callable
+        How the thin SVD of the difference is found (`svd_cache` remembers it).
 
     Raises
     ------
@@ -101,7 +111,11 @@ class Frobenius:
 
     kind = "frobenius"
 
-    def __init__(self, pretrained: MatrixLike, target: MatrixLike, coefficient: float = 0.5) -> None:
+    def __init__(
+        self, pretrained: MatrixLike, target: MatrixLike, coefficient: float = 0.5, *,
+        decompose: Decompose = thin_svd,
+    ) -> None:  # fmt: skip
+        self.decompose = decompose
         self.pretrained = as_matrix(pretrained, "pretrained")
         self.target = as_matrix(target, "target")
         self.coefficient = _positive(coefficient, "coefficient")
@@ -133,15 +147,24 @@ class Frobenius:
     @cached_property
     def singular_system(self) -> SingularSystem:
         """The SVD of Δ = W* − W0, computed once and shared by every adapter."""
-        U, values, Vh = torch.linalg.svd(self.target - self.pretrained, full_matrices=False)
-        rounding = torch.finfo(values.dtype).eps * max(self.shape) * values[0]
+        U, values, Vh = self.decompose(self.target - self.pretrained)
+        return SingularSystem(U, self.numerical(values), Vh.mT.contiguous())
+
+    def numerical(self, values: Tensor) -> Tensor:
+        """Singular values (p,) of the difference, largest first, with zeros and ties as in `SingularSystem`."""
+        clean = torch.where(values > self.lost(values[0]), values, torch.zeros_like(values))
+        return _with_ties(clean, float(torch.finfo(values.dtype).eps * max(self.shape) * values[0]))
+
+    def lost(self, largest: Tensor) -> Tensor:
+        """The size at or below which a singular value is rounding, 0-d, from the largest one."""
         # A difference of large matrices carries their rounding; that from zero is exact.
-        lost = rounding
-        if bool(self.target.any()) and bool(self.pretrained.any()):
-            size = torch.maximum(torch.linalg.matrix_norm(self.target), torch.linalg.matrix_norm(self.pretrained))
-            lost = torch.maximum(rounding, torch.finfo(values.dtype).eps * max(self.shape) * size)
-        values = torch.where(values > lost, values, torch.zeros_like(values))
-        return SingularSystem(U, _with_ties(values, float(rounding)), Vh.mT.contiguous())
+        return torch.finfo(largest.dtype).eps * max(self.shape) * torch.maximum(largest, self._subtracted)
+
+    @cached_property
+    def _subtracted(self) -> Tensor:
+        """The larger norm of the two matrices, 0-d; zero where one of them is zero, and nothing is subtracted."""
+        sizes = torch.stack([torch.linalg.matrix_norm(X) for X in (self.target, self.pretrained)])
+        return torch.where((sizes > 0).all(), sizes.max(), torch.zeros_like(sizes[0]))
 
 
 def _with_ties(values: Tensor, rounding: float) -> Tensor:

@@ -109,8 +109,21 @@ CheckName = Literal[
     "accuracy",
 ]
 CHECKS: tuple[str, ...] = CheckName.__args__  # type: ignore[attr-defined]
-# The last five are torchdiffeq's explicit steppers with an error estimate.
-Method = Literal["auto", "exact", "adaptive", "dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"]
+# After the three that choose: flowsim's own steppers, then torchdiffeq's explicit ones with an error estimate.
+Method = Literal[
+    "auto",
+    "exact",
+    "adaptive",
+    "splitting4",
+    "splitting6",
+    "stabilised",
+    "tsit5",
+    "dopri5",
+    "dopri8",
+    "bosh3",
+    "fehlberg2",
+    "adaptive_heun",
+]
 METHODS: tuple[str, ...] = Method.__args__  # type: ignore[attr-defined]
 
 
@@ -229,7 +242,7 @@ class Solver(Part):
 
     method: Method = Field(
         default="auto",
-        description="auto: the closed form where one holds, else adaptive; or the name of a method.",
+        description="auto: the closed form where one holds, else adaptive, which picks a stepper; or a method's name.",
     )
     rtol: Annotated[float, Field(gt=0, lt=1)] = Field(default=1e-9, description="Relative tolerance.")
     atol: NonNegative = Field(default=1e-12, description="Absolute tolerance.")

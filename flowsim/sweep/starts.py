@@ -20,15 +20,24 @@ from flowsim.integrators.exact import nested
 from flowsim.integrators.selection import EXACT_HINT, NOT_BALANCED, closed_form_holds, closed_forms
 from flowsim.integrators.solve import solve_flow
 from flowsim.problem.assemble import Problem
-from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
+from flowsim.problem.objectives import Adapter, Decompose, Frobenius, Objective, TraceSquared, thin_svd
 
 
 @dataclass
 class Starts:
-    """All ranks of one problem, in the scenario's dtype, on one device."""
+    """All ranks of one problem, in the scenario's dtype, on one device.
+
+    Attributes
+    ----------
+    problem : Problem
+    device : torch.device
+    decompose : callable
+        How the difference is decomposed: `objectives.thin_svd`, or a `svd_cache.SvdCache` that remembers it.
+    """
 
     problem: Problem
     device: torch.device
+    decompose: Decompose = thin_svd
     _shared: Objective | None = field(default=None, repr=False)
     _nested: Solution | None = field(default=None, repr=False)
 
@@ -97,7 +106,7 @@ class Starts:
         weight, target = self._tensor(pretrained), self.problem.target
         if target is None:
             return TraceSquared(weight, self.problem.coefficient)
-        return Frobenius(weight, self._tensor(target), self.problem.coefficient)
+        return Frobenius(weight, self._tensor(target), self.problem.coefficient, decompose=self.decompose)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         dtype = torch.float64 if self.problem.document.scenario.compute.dtype == "float64" else torch.float32

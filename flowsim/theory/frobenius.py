@@ -179,9 +179,11 @@ def pivots(problem: Canonical) -> list[Pivots | None]:
 
 def loss_floor(problem: Canonical) -> Tensor:
     """½Σ_{i>r}σ_i², 0-d, from Δ alone: not by the landscape's floor, which is part of every recorded loss."""
-    squares = landscape_of(problem).sigma.square()
+    landscape = landscape_of(problem)
+    squares = landscape.sigma.square()
     ranks = torch.arange(1, len(squares) + 1, device=squares.device)
-    return 0.5 * torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
+    tail = torch.where(ranks > problem.rank, squares, torch.zeros_like(squares)).flip(0).sum()
+    return 0.5 * (tail + landscape.outside)
 
 
 def rounding(problem: Canonical) -> Tensor:
@@ -206,8 +208,9 @@ def spectral_gap(problem: Canonical) -> Tensor:
 
 def energy(problem: Canonical) -> Tensor:
     """Share of the first r singular values of Δ in Σσ_i², 0-d; NaN for Δ = 0."""
-    squares = landscape_of(problem).sigma.square()
-    return squares[: problem.rank].sum() / squares.sum()
+    landscape = landscape_of(problem)
+    squares = landscape.sigma.square()
+    return squares[: problem.rank].sum() / (squares.sum() + landscape.outside)
 
 
 def landscape_of(problem: Canonical) -> FrobeniusLandscape:

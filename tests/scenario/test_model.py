@@ -97,7 +97,8 @@ def test_an_integer_is_a_number_and_true_is_not() -> None:
 
 def test_every_method_and_check_has_a_name() -> None:
     assert METHODS[:3] == ("auto", "exact", "adaptive")
-    assert {"dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"} == set(METHODS[3:])
+    assert METHODS[3:7] == ("splitting4", "splitting6", "stabilised", "tsit5")
+    assert {"dopri5", "dopri8", "bosh3", "fehlberg2", "adaptive_heun"} == set(METHODS[7:])
     assert len(CHECKS) == len(set(CHECKS)) == 13
     scenario = Scenario.model_validate({**LEAST, "checks": list(CHECKS)})
     assert scenario.checks == CHECKS

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import torch
+from torch import Tensor
+
 from flowsim.dynamics.coordinates import Canonical
+from flowsim.dynamics.landscape import FrobeniusLandscape
+from flowsim.integrators.adaptive.nearly_balanced import applicable, leading_condition
+from flowsim.integrators.adaptive.radius import frobenius_radius
+from flowsim.integrators.adaptive.splitting import Splitting
+from flowsim.integrators.adaptive.stabilised import Stabilised
 from flowsim.integrators.adaptive.stepper import Field, Stepper
 from flowsim.integrators.adaptive.tsit5 import Tsit5
+from flowsim.integrators.base import rotated_bound, rounding_bound
 
-STEPPERS = ("tsit5",)
+STEPPERS = ("splitting4", "splitting6", "stabilised", "tsit5")
+SECOND = {"splitting4": "stabilised", "splitting6": "stabilised"}  # what takes over where a stepper finds no way on
+SIXTH = 1e-6  # rtol below which six exact flows a step are fewer than three
 
 
 def stepper_of(name: str, problem: Canonical, field: Field, *, rtol: float, atol: float, factors: bool) -> Stepper:
@@ -21,9 +32,45 @@ def stepper_of(name: str, problem: Canonical, field: Field, *, rtol: float, atol
     factors : bool
         Whether A and B themselves are wanted, or products only.
     """
+    landscape = problem.landscape
+    if isinstance(landscape, FrobeniusLandscape):
+        if name.startswith("splitting"):
+            return Splitting(landscape.sigma, order=int(name[-1]), rtol=rtol, atol=atol, factors=factors)
+        if name == "stabilised":
+            return Stabilised(field, problem.B, rtol=rtol, atol=atol, spectral_radius=frobenius_radius(landscape))
     return Tsit5(field, problem.B, rtol=rtol, atol=atol)
+
+
+def rounding_of(name: str, problem: Canonical, B: Tensor, C: Tensor, steps: Tensor) -> Tensor:
+    """Bound (T, S) on the rounding of BCᵀ after `steps` (S,) of a stepper, (T, S, q, r) factors."""
+    if not name.startswith("splitting"):
+        return rounding_bound(B, C, 4 * (1 + steps))
+    assert isinstance(problem.landscape, FrobeniusLandscape)
+    start = torch.stack([problem.B, problem.C], dim=1)
+    # One step of the exact flow loses 16 times the condition of its leading rows, as `exact.balanced` allows for; the
+    # weights of an extrapolation add up to less than three.
+    return rotated_bound(B, C, 48 * leading_condition(problem.landscape.sigma, start) * (1 + steps))
+
+
+def unsuited(name: str, problem: Canonical, *, rtol: float) -> str:
+    """Why a stepper cannot solve a batch, or an empty string."""
+    if not name.startswith("splitting"):
+        return ""
+    if not isinstance(problem.landscape, FrobeniusLandscape):
+        return "the splitting is one of the Frobenius flow"
+    start = torch.stack([problem.B, problem.C], dim=1)
+    reasons = [reason for reason in applicable(problem.landscape.sigma, start, rtol=rtol, even=False) if reason]
+    return reasons[0] if reasons else ""
 
 
 def suited(problem: Canonical, *, rtol: float, factors: bool) -> list[tuple[str, str]]:
     """For each member of a batch the stepper that suits it, and why."""
-    return [("tsit5", "no closed form holds")] * problem.B.shape[0]
+    landscape = problem.landscape
+    if not isinstance(landscape, FrobeniusLandscape):
+        return [("tsit5", "the trace has one time scale")] * problem.B.shape[0]
+    start = torch.stack([problem.B, problem.C], dim=1)
+    splitting = "splitting4" if rtol >= SIXTH else "splitting6"
+    return [
+        (splitting, "BᵀB − AAᵀ is nearly a multiple of the identity") if not reason else ("stabilised", reason)
+        for reason in applicable(landscape.sigma, start, rtol=rtol)
+    ]

@@ -26,7 +26,7 @@ class Captured:
 
     def __call__(self, batch: Batch) -> tuple[Batch, Path]:
         """A block of steps from this batch; the result is overwritten by the next call."""
-        key = (len(batch.place), self._solve.stepper.setting)
+        key = (len(batch.place), self._solve.length, self._solve.stepper.setting)
         if self._graph is None or key != self._key:
             self._capture(batch)
             self._key = key

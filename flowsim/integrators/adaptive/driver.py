@@ -10,6 +10,7 @@ leave the batch between blocks.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 
@@ -147,7 +148,8 @@ class Solve:
         self.times = times.to(torch.float64)
         self.stop = self.times[-1]
         self.shortest = 16 * EPS * (EPS * self.stop)
-        self.length = max(1, min(block, PATH_ENTRIES // max(start.numel(), 1)))
+        self.most = max(1, min(block, stepper.block, PATH_ENTRIES // max(start.numel(), 1)))
+        self.length = self.most
         self._host_times: list[float] = self.times.tolist()
         self._reached = 0  # wanted times that every running trajectory has passed
         count, size = len(times), len(start)
@@ -229,8 +231,11 @@ class Solve:
         demand = self.stepper.demand(batch.y, batch.carry, batch.h)
         wish = torch.zeros_like(batch.h) if demand is None else torch.where(running, demand, 0.0)
         behind = torch.where(running, batch.t, torch.inf)
-        facts = torch.stack([behind.min(), batch.t.max(), wish.max()])
-        first, last, largest, *alive = torch.cat([facts, running.to(facts)]).tolist()  # the one host read of a block
+        ahead = torch.where(running, (self.stop - batch.t) / batch.h, 0.0)
+        facts = torch.stack([behind.min(), batch.t.max(), wish.max(), ahead.max()])
+        first, last, largest, steps, *alive = torch.cat([facts, running.to(facts)]).tolist()  # the one host read
+        # A block does not go on for longer than its steps, which mostly grow, can be needed.
+        self.length = self.most if math.isnan(steps) else max(1, math.ceil(min(self.most, steps)))
         self._flush(batch, path, self._reached, bisect.bisect_right(self._host_times, last))
         self._reached = min(bisect.bisect_right(self._host_times, first), len(self._host_times))
         self._note(batch)

@@ -23,9 +23,12 @@ class Stepper(Protocol):
         k of the controller: the estimate of a step's error falls like h^k.
     cost : int
         Right-hand sides, or exact sub-flows, of one step at its present setting.
+    block : int
+        Most steps that may be taken between two looks at who is done: many where a step is cheap.
     """
 
     name: str
+    block: int
 
     @property
     def order(self) -> int:
@@ -70,6 +73,8 @@ class FieldStepper:
     The norm of a trajectory is that of all its entries, ‖e‖ ≤ atol·√N + rtol·max(‖y‖, ‖y⁺‖): no rotation of rows
     and no gauge changes it, and no other member of the batch enters.
     """
+
+    block = 32
 
     def __init__(self, field: Field, *, rtol: float, atol: float) -> None:
         self.field, self.rtol, self.atol = field, rtol, atol

@@ -41,7 +41,7 @@ def losses(landscape: FrobeniusLandscape, B: Tensor, C: Tensor) -> Tensor:
     grams = (B.mT @ B) * (C.mT @ C)
     blocks = grams.cumsum(-1).cumsum(-2).diagonal(dim1=-2, dim2=-1)
     overlap = (landscape.sigma[:, None] * B * C).sum(-2).cumsum(-1)
-    return 0.5 * (landscape.sigma.square().sum() - 2 * overlap + blocks)
+    return 0.5 * (landscape.sigma.square().sum() + landscape.outside - 2 * overlap + blocks)
 
 
 def one_pass(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tensor) -> bool:

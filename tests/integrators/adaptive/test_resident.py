@@ -15,6 +15,9 @@ from flowsim.dynamics.flow import velocity
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.adaptive import driver
 from flowsim.integrators.adaptive.driver import Solve, integrate
+from flowsim.integrators.adaptive.radius import frobenius_radius
+from flowsim.integrators.adaptive.splitting import Splitting
+from flowsim.integrators.adaptive.stabilised import Stabilised
 from flowsim.integrators.adaptive.stepper import Stepper
 from flowsim.integrators.adaptive.tsit5 import Tsit5
 
@@ -31,7 +34,25 @@ def tsit5(like: Tensor) -> Stepper:
     return Tsit5(lambda Z: velocity(here, Z), like, rtol=1e-6, atol=1e-9)
 
 
-STEPPERS: dict[str, Callable[[Tensor], Stepper]] = {"tsit5": tsit5}
+def stabilised(like: Tensor) -> Stepper:
+    here = landscape(like)
+    radius = frobenius_radius(here)
+    return Stabilised(lambda Z: velocity(here, Z), like, rtol=1e-6, atol=1e-9, spectral_radius=radius)
+
+
+def splitting(order: int, factors: bool) -> Callable[[Tensor], Stepper]:
+    def make(like: Tensor) -> Stepper:
+        return Splitting(like.new_tensor(SIGMA), order=order, rtol=1e-6, atol=1e-9, factors=factors)
+
+    return make
+
+
+STEPPERS: dict[str, Callable[[Tensor], Stepper]] = {
+    "tsit5": tsit5,
+    "stabilised": stabilised,
+    "splitting4": splitting(4, factors=False),
+    "splitting6 of A and B": splitting(6, factors=True),
+}
 
 
 def start(batch: int = 3, rank: int = 2) -> Tensor:
