@@ -23,7 +23,7 @@ from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquar
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
 from flowsim.sweep.schedules import stability_name
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
-from flowsim.trajectory.measure import in_user_units, measure
+from flowsim.trajectory.measure import in_user_units
 from flowsim.trajectory.provenance import choose_device
 from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
 
@@ -207,13 +207,11 @@ def _dataset(
     batch: Canonical, solution: Solution, times: np.ndarray, flow_times: np.ndarray, objective: Objective,
     batched: bool, reach: float, learning_rate: float = math.nan, limit: str = "",
 ) -> xr.Dataset:  # fmt: skip
-    if solution.functions:
-        measured = in_user_units(batch, solution.functions)
-    else:
-        measured = measure(batch, solution.B, solution.C, solution.excess)
+    functions = solution.functions or functions_only(batch, solution).functions
+    measured = in_user_units(batch, functions)
     numbers = {name: _numpy(value) for name, value in measured.items()}
     theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
-    start = _numpy(measure(batch, batch.B, batch.C)["excess_loss"])
+    start = _numpy(batch.curvature * batch.landscape.excess(batch.B, batch.C))
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
     rate, _ = end_state_rates(batch, solution.B[-1], solution.C[-1])
     endings = decide_all(

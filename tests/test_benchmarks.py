@@ -208,7 +208,8 @@ def test_all_ranks_in_one_pass(host: Child) -> None:
 
 
 def test_a_long_horizon_is_solved_to_its_end(folder: Path, here: None) -> None:
-    near, far = claims.long_horizon(folder, silent, replace(SMALL, ranks=(3,), seeds=1, horizon=100.0), far=1000.0)
+    work = replace(SMALL, ranks=(3,), seeds=1, horizon=100.0)
+    near, far = claims.long_horizon(folder, silent, {"small": work}, far=1000.0)
     assert near.error is not None and far.error is not None
     assert near.error < 1e-3 and far.error < 1e-3
     assert "times the seconds" in far.note

@@ -266,7 +266,8 @@ def test_every_picks_rounds_and_changes_none(every: int) -> None:
     some = descend(objective_of(loss), adapter, 20, 0.05, "a_first", 2, every=every)
     rounds = np.arange(0, 21, every)
     np.testing.assert_array_equal(some.step, rounds)
-    np.testing.assert_array_equal(some.A, full.A.values[rounds])
+    # The same states, brought back by products of another shape, which may round otherwise.
+    np.testing.assert_allclose(some.A, full.A.values[rounds], rtol=0, atol=8 * EPS * np.abs(full.A.values).max())
     np.testing.assert_array_equal(some.time, full.time.values[rounds])
 
 

@@ -10,10 +10,12 @@ the canonical state has at most min(n, m) + r rows whatever n and m.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from flowsim.dynamics.halves import Halves
 from flowsim.dynamics.landscape import FrobeniusLandscape, Landscape, TraceLandscape
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 
@@ -51,6 +53,11 @@ class Canonical:
         """Number of columns of the factors."""
         return int(self.B.shape[-1])
 
+    @cached_property
+    def halves(self) -> Halves:
+        """Numbers of B ± C, found once: what a trace-squared trajectory depends on."""
+        return Halves(self.B, self.C)
+
     def member(self, keep: Tensor | slice) -> Canonical:
         """The same problem for some members of the batch."""
         left, right = (X[keep] if X is not None and X.ndim == 3 else X for X in (self.left, self.right))
@@ -59,9 +66,17 @@ class Canonical:
     def factors(self, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
         """A (..., r, m) and B (..., n, r) in the user's coordinates from canonical (..., batch, q, r)."""
         if self.left is not None and self.right is not None:
-            B, C = self.left @ B, self.right @ C
+            B, C = _rotated(self.left, B), _rotated(self.right, C)
         root = self.scale**0.5
         return C.mT / root, B / root
+
+
+def _rotated(basis: Tensor, X: Tensor) -> Tensor:
+    """basis·X for factors X (..., q, r): one product of two matrices where all share the basis (n, q)."""
+    if basis.ndim == 3:
+        return basis @ X
+    moved = X.movedim(-2, 0)
+    return (basis @ moved.flatten(1)).view(len(basis), *moved.shape[1:]).movedim(0, -2)
 
 
 def canonical(objective: Objective, adapter: Adapter) -> Canonical:

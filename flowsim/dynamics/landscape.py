@@ -12,6 +12,7 @@ for f̂ = ½τ², τ = w + tr BCᵀ, it is −τY. All functions take leading ba
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -65,6 +66,12 @@ class FrobeniusLandscape:
     pairs: int
     outside: Tensor | float = 0.0
 
+    @cached_property
+    def _host(self) -> list[float]:
+        """The singular values on the host, read once: a solve must not wait for them."""
+        values: list[float] = self.sigma.tolist()
+        return values
+
     @property
     def gradient_bound(self) -> float:
         """The Hessian of f̂ in W is the identity."""
@@ -100,7 +107,7 @@ class FrobeniusLandscape:
         k = min(B.shape[-1], self.pairs)
         sigma, tail = self.sigma[:k], self.sigma[k:, None]
         B1, B2, C1, C2 = B[..., :k, :], B[..., k:, :], C[..., :k, :], C[..., k:, :]
-        if k < self.pairs and bool(sigma[-1] == tail[0, 0]) and bool(sigma[-1] > 0):
+        if k < self.pairs and self._host[k - 1] == self._host[k] > 0:
             B1, B2, C1, C2, tail = self._turned(B, C, k)
         lead = torch.diag(sigma) - B1 @ C1.mT
         if B.shape[-1] > self.pairs:

@@ -98,7 +98,8 @@ def rotated_bound(B: Tensor, C: Tensor, operations: float | Tensor) -> Tensor:
 
     A factor that is zero in exact arithmetic then is not zero, and ‖B‖‖C‖ would say nothing.
     """
-    return operations * torch.finfo(B.dtype).eps * (B.square().sum((-2, -1)) + C.square().sum((-2, -1)))
+    sizes = torch.linalg.matrix_norm(B).square() + torch.linalg.matrix_norm(C).square()
+    return operations * torch.finfo(B.dtype).eps * sizes
 
 
 def scatter(parts: Sequence[tuple[list[int], Solution]], batch: int) -> Solution:

@@ -30,12 +30,13 @@ SHARE = 0.1  # of rtol that the certificate may take
 CAUTION = 2.0  # the certificate is up to this many times what the end leaks, where two blocks start
 RATIO = 2.0  # of one look at the states to the next; the larger of the two leaks counts for all between
 LEAST_BLOCKS = 4  # before the spaces are looked at for the first time
-USUAL_BLOCKS = 8  # that σ_i = 1/i, or a faster decay, needs to 1e-6
+USUAL_BLOCKS, MIXED_BLOCKS = 8, 13  # that σ_i = 1/i, or a faster decay, needs to 1e-6 from one factor, from both
 ATTEMPTS = 3  # solves before the SVD is taken after all
 SMALLEST = 256  # min(n, m) below which an SVD is cheaper whatever the rank (measured on a CPU)
+MOST = 0.6  # of min(n, m): more rows than this save too little
 
 
-def pays(n: int, m: int, columns: int) -> bool:
+def pays(n: int, m: int, columns: int, *, mixed: bool = False) -> bool:
     """Whether a reduction is cheaper than the SVD of an n × m difference where the spectrum decays.
 
     Measured on one busy core (σ_i = 1/i, B = 0, rtol 1e-6; SVD against reduction): n = 256: 22 and 14 ms at rank 4,
@@ -46,9 +47,12 @@ def pays(n: int, m: int, columns: int) -> bool:
     ----------
     columns : int
         Columns of all members of a batch, S·r: their spaces are shared.
+    mixed : bool
+        Whether neither factor is zero: each then has a space of its own.
     """
     side = min(n, m)
-    return side >= SMALLEST and USUAL_BLOCKS * (columns + PROBES) <= side // 2
+    blocks = MIXED_BLOCKS if mixed else USUAL_BLOCKS
+    return side >= SMALLEST and blocks * (columns + PROBES) <= MOST * side
 
 
 def solve_reduced(
@@ -75,12 +79,14 @@ def solve_reduced(
     -------
     (Canonical, Solution) or None
         As from `canonical` and `solve`, with fewer rows; `rounding` also bounds what the spaces miss of BCᵀ,
-        ‖Z‖²·∫leak/‖Z‖. None where more than half of all directions would be needed: take the SVD.
+        ‖Z‖²·∫leak/‖Z‖. None where it does not pay, or where more than `MOST` of all directions would be
+        needed: take the SVD.
     """
     adapter.fits(objective)
     n, m = objective.shape
     start_b, start_c = scaled_start(adapter)
-    if not (forced or pays(n, m, start_b.shape[0] * adapter.rank)):
+    mixed = bool(start_b.any()) and bool(start_c.any())
+    if not (forced or pays(n, m, start_b.shape[0] * adapter.rank, mixed=mixed)):
         return None
     delta = objective.target - objective.pretrained
     spaces = Spaces.of(delta, start_b, start_c)
@@ -109,7 +115,7 @@ def solve_reduced(
 
 def _grown(objective: Frobenius, adapter: Adapter, spaces: Spaces, goal: float, width: int) -> Ritz | None:
     """Grow spaces, by blocks of `width` rows, until their end leaks no more than `goal` and the leading values hold."""
-    most = min(objective.shape) // 2
+    most = int(MOST * min(objective.shape))
     before: tuple[int, float] | None = None
     while spaces.rows <= most or spaces.closed:
         ritz = Ritz.of(objective, adapter, spaces)

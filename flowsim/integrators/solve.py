@@ -51,7 +51,8 @@ def solve_flow(
     parts = []
     for ways in dict.fromkeys((one.method, one.stepper) for one in choices):
         members = [i for i in range(batch) if (choices[i].method, choices[i].stepper) == ways]
-        part = problem.member(torch.tensor(members, device=problem.B.device))
+        all_alike = len(members) == batch  # no copy, and what is known of the whole batch stays known
+        part = problem if all_alike else problem.member(torch.tensor(members, device=problem.B.device))
         chosen = choices[members[0]]
         if chosen.method == "exact":
             solution = _exact(part, times, chosen, factors, states)
@@ -73,7 +74,7 @@ def _exact(problem: Canonical, times: Tensor, chosen: Choice, factors: bool, sta
     clock = problem.clock * times.to(problem.B.dtype)
     landscape = problem.landscape
     if isinstance(landscape, TraceLandscape):
-        return trace_squared.solve(landscape, problem.B, problem.C, clock, states=states)
+        return trace_squared.solve(landscape, problem.B, problem.C, clock, states=states, halves=problem.halves)
     assert isinstance(landscape, FrobeniusLandscape)
     frobenius = landscape
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from flowsim.dynamics import products
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import TraceLandscape
-from flowsim.integrators.base import Solution
+from flowsim.integrators.base import Solution, scatter
 from flowsim.integrators.selection import closed_form_holds
 from flowsim.integrators.solve import solve_flow
 from flowsim.theory.trace_squared import orthonormal_twin
@@ -27,6 +27,7 @@ from flowsim.trajectory.measure import measure
 RUN = "run"
 ORACLE = "dopri5"  # torchdiffeq's: nothing of flowsim's but the right-hand side and the norm
 TWIN = "orthonormal"
+OWN = "its own"  # the stepper of each run
 LABELS = ("loose_10", "loose_100", "tight", "exact", "integrated", "integrated_10", "integrated_100", TWIN, "tight_10")
 AGAINST = {
     "loose_10": RUN, "loose_100": "loose_10", "tight": RUN, "exact": RUN,
@@ -52,14 +53,15 @@ class Companion:
     ----------
     members : list of int
         The seeds it was made for, as places in the batch.
-    method : str
+    method : list of str
+        How each was solved.
     numbers : dict of str to Tensor
         Variables of the `/companions` group, (T, len(members)).
     """
 
     label: str
     members: list[int]
-    method: str
+    method: list[str]
     numbers: dict[str, Tensor]
 
 
@@ -73,24 +75,23 @@ def companions_of(
     solvable = [i for i in numeric if closed_form_holds(problem)[i]]
     wanted: list[tuple[str, list[int], str]] = []
     if numeric:
-        own = run.stepper[numeric[0]]
-        other = "dopri8" if own != "dopri8" else ORACLE
-        wanted += [("loose_10", numeric, own), ("loose_100", numeric, own)]
-        wanted += [("tight", numeric[:1], other), ("tight_10", numeric[:1], other)]
+        first = numeric[0]
+        other = "dopri8" if run.stepper[first] != "dopri8" else ORACLE
+        wanted += [("loose_10", numeric, OWN), ("loose_100", numeric, OWN)]
+        wanted += [("tight", [first], other), ("tight_10", [first], other)]
     if solvable:
         wanted.append(("exact", solvable, "exact"))
     if closed:
-        first = closed[:1]
-        wanted += [(label, first, ORACLE) for label in ("integrated", "integrated_10", "integrated_100")]
+        wanted += [(label, closed[:1], ORACLE) for label in ("integrated", "integrated_10", "integrated_100")]
     solved: dict[str, tuple[list[int], Solution]] = {RUN: (list(range(batch)), run)}
     results = []
     for label, members, method in wanted:
         keep = torch.tensor(members, device=problem.B.device)
         part = problem.member(keep)
         tolerance = max(rtol * RTOL_FACTOR[label], TIGHTEST)
-        solution = solve_flow(
-            part, times, method=method, rtol=tolerance, atol=atol * RTOL_FACTOR[label], max_steps=MOST_STEPS
-        )
+        # Each member of a run by another tolerance takes the stepper of that run.
+        ways = [run.stepper[i] if method == OWN else method for i in members]
+        solution = _solved(part, times, ways, rtol=tolerance, atol=atol * RTOL_FACTOR[label])
         against_members, against = solved[AGAINST[label]]
         places = torch.tensor([against_members.index(i) for i in members], device=problem.B.device)
         other_B, other_C = against.B[:, places], against.C[:, places]
@@ -106,11 +107,21 @@ def companions_of(
         if label in ("tight", "integrated"):
             numbers["estimated_error"] = numbers["estimated_error"] + few_steps_bound(solution, tolerance, size[keep])
         solved[label] = (members, solution)
-        results.append(Companion(label, members, method, numbers))
+        results.append(Companion(label, members, solution.method, numbers))
     _estimate_others(results)
     if isinstance(problem.landscape, TraceLandscape):
         results += _orthonormal(problem, times, rtol, atol)
     return results
+
+
+def _solved(problem: Canonical, times: Tensor, methods: list[str], *, rtol: float, atol: float) -> Solution:
+    """Each member by a method of its own."""
+    parts = []
+    for method in dict.fromkeys(methods):
+        members = [i for i, own in enumerate(methods) if own == method]
+        part = problem.member(torch.tensor(members, device=problem.B.device))
+        parts.append((members, solve_flow(part, times, method=method, rtol=rtol, atol=atol, max_steps=MOST_STEPS)))
+    return scatter(parts, len(methods))
 
 
 def _orthonormal(problem: Canonical, times: Tensor, rtol: float, atol: float) -> list[Companion]:
@@ -126,7 +137,7 @@ def _orthonormal(problem: Canonical, times: Tensor, rtol: float, atol: float) ->
     measured = measure(twin, found.B, found.C, found.excess)
     numbers = {name: value for name, value in measured.items() if name != "gradient_norm"}
     numbers |= {"distance": distance, "estimated_error": distance + found.rounding / size}
-    return [Companion(TWIN, members[:1], ORACLE, numbers)]
+    return [Companion(TWIN, members[:1], [ORACLE], numbers)]
 
 
 def error_from(near: Tensor, far: Tensor) -> Tensor:

@@ -92,12 +92,9 @@ def _trace_squared(problem: Canonical, stop: float) -> _Known:
     limit, speed = trace_squared.excess_limit(problem), trace_squared.speed(problem)
     error, _ = trace_squared.relative_error(problem, math.inf)
     horizon, rounding = trace_squared.relative_error(problem, problem.clock * stop)
-    twin, members = trace_squared.orthonormal_twin(problem)
-    orthonormal = torch.full_like(horizon, math.nan)
-    orthonormal[members] = trace_squared.relative_error(twin, problem.clock * stop)[0][members]
     own = {
         "relative_error_horizon": horizon,
-        "orthonormal_error": orthonormal,
+        "orthonormal_error": trace_squared.orthonormal_error(problem, problem.clock * stop),
         "relative_error_rounding": rounding,
         "effective_rank": trace_squared.effective_rank(problem),
     }
@@ -146,18 +143,18 @@ def end_state_rates(problem: Canonical, B: Tensor, C: Tensor) -> tuple[Tensor, T
     Meaningful at a minimum only: the caller blanks the members that are not at one. Members with states that are
     not finite give NaN.
     """
+    if not isinstance(problem.landscape, FrobeniusLandscape):
+        rate = trace_squared.local_rate(B, C)
+        rate = torch.where(rate.isfinite(), rate, math.nan)
+        return problem.clock * rate, problem.clock * rate / 2
     finite = torch.isfinite(B).all(-1).all(-1) & torch.isfinite(C).all(-1).all(-1)
     mask = finite[:, None, None]
     B, C = torch.where(mask, B, torch.zeros_like(B)), torch.where(mask, C, torch.zeros_like(C))
-    if isinstance(problem.landscape, FrobeniusLandscape):
-        rate = rates.local_rate(problem, B, C)
-        # Next to a saddle the linearisation of the minimum says nothing.
-        learnt = torch.tensor([not plateau.missing_rows(problem, b, c) for b, c in zip(B, C, strict=True)])
-        rate = torch.where(learnt.to(rate.device), rate, torch.full_like(rate, math.nan))
-        largest = [torch.linalg.matrix_norm(X, ord=2).square() for X in (B, C)]
-        sharpness = largest[0] + largest[1]
-    else:
-        rate = trace_squared.local_rate(B, C)
-        sharpness = rate / 2
+    rate = rates.local_rate(problem, B, C)
+    # Next to a saddle the linearisation of the minimum says nothing.
+    learnt = torch.tensor([not plateau.missing_rows(problem, b, c) for b, c in zip(B, C, strict=True)])
+    rate = torch.where(learnt.to(rate.device), rate, torch.full_like(rate, math.nan))
+    largest = [torch.linalg.matrix_norm(X, ord=2).square() for X in (B, C)]
+    sharpness = largest[0] + largest[1]
     nan = torch.full_like(sharpness, math.nan)
     return torch.where(finite, problem.clock * rate, nan), torch.where(finite, problem.clock * sharpness, nan)

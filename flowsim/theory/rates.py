@@ -213,6 +213,8 @@ def local_rate(problem: Canonical, B: Tensor, C: Tensor) -> Tensor:
         cross = (-value * torch.eye(rank, dtype=B.dtype, device=B.device)).expand_as(gram_a)
         block = torch.cat([torch.cat([gram_a, cross], dim=-1), torch.cat([cross, gram_b], dim=-1)], dim=-2)
         nu = torch.where(excited & nu.isinf(), torch.linalg.eigvalsh(block)[..., 0], nu)
+        if bool(nu.isfinite().all()):
+            break  # the first value that a start contains decides
     least = [torch.linalg.eigvalsh(gram)[..., 0] for gram in (gram_a, gram_b)]
     outside = [present_rows(problem, X)[:, sigma == 0].any(-1) for X in (problem.B, problem.C)]
     for value, there in zip(least, outside, strict=True):

@@ -21,55 +21,59 @@ import torch
 from torch import Tensor
 
 from flowsim.dynamics.coordinates import Canonical
-from flowsim.dynamics.landscape import TraceLandscape, inner
-from flowsim.integrators.exact.trace_squared import halves, rates, riccati
+from flowsim.dynamics.landscape import TraceLandscape
+from flowsim.integrators.exact.trace_squared import rates, riccati
 
 
 @dataclass(frozen=True)
 class _Start:
-    """The scalars of a batch of starts, (S,) each."""
+    """The numbers of a batch of starts on which all here depends, (S,) each; w and n are those of the objective.
 
-    problem: Canonical
+    Attributes
+    ----------
+    nu, nv : Tensor
+        ‖u0‖ and ‖v0‖, zero where they are zero to rounding.
+    trace0 : Tensor
+        τ at time 0.
+    gram_u, gram_v, cross : Tensor
+        ‖K_u‖, ‖K_v‖ and ‖u0ᵀv0‖.
+    """
 
-    @property
-    def landscape(self) -> TraceLandscape:
-        landscape = self.problem.landscape
-        assert isinstance(landscape, TraceLandscape)
-        return landscape
+    w: Tensor
+    n: int
+    nu: Tensor
+    nv: Tensor
+    trace0: Tensor
+    gram_u: Tensor
+    gram_v: Tensor
+    cross: Tensor
 
-    @property
-    def w(self) -> Tensor:
-        return self.landscape.w
+    @classmethod
+    def of(cls, problem: Canonical) -> _Start:
+        landscape, half = _landscape(problem), problem.halves
+        trace0 = landscape.w + half.inner
+        return cls(landscape.w, landscape.size, half.u, half.v, trace0, half.gram_u, half.gram_v, half.cross)
 
-    @cached_property
-    def halves(self) -> tuple[Tensor, Tensor]:
-        """u0 and v0, zero where they are zero to rounding."""
-        return halves(self.problem.B, self.problem.C)
-
-    @property
-    def u(self) -> Tensor:
-        return self.halves[0]
-
-    @property
-    def v(self) -> Tensor:
-        return self.halves[1]
-
-    @cached_property
-    def nu(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.u)
-
-    @cached_property
-    def nv(self) -> Tensor:
-        return torch.linalg.matrix_norm(self.v)
-
-    @cached_property
-    def trace0(self) -> Tensor:
-        return self.landscape.trace(self.problem.B, self.problem.C)
+    @classmethod
+    def twin_of(cls, problem: Canonical) -> _Start:
+        """Those of `orthonormal_twin` where one factor is zero: ‖u0‖ = ‖v0‖ = ‖X‖ and XᵀX = (‖X‖²/r)·I."""
+        landscape, size = _landscape(problem), torch.maximum(problem.halves.b, problem.halves.c)
+        gram = size.square() / problem.rank**0.5
+        return cls(landscape.w, landscape.size, size, size, landscape.w.expand_as(size), gram, gram, gram)
 
     @cached_property
     def rates(self) -> tuple[Tensor, Tensor, Tensor]:
         """D, P, M."""
         return rates(self.w, self.nu, self.nv)
+
+    @property
+    def on_saddle(self) -> Tensor:
+        return ((self.nv == 0) & (self.w > 0)) | ((self.nu == 0) & (self.w < 0))
+
+
+def _landscape(problem: Canonical) -> TraceLandscape:
+    assert isinstance(problem.landscape, TraceLandscape)
+    return problem.landscape
 
 
 def on_saddle(problem: Canonical) -> Tensor:
@@ -78,14 +82,13 @@ def on_saddle(problem: Canonical) -> Tensor:
     Zero means zero to rounding of the factors: what is left then decides only when rounding leaves the saddle
     (`escape_time`).
     """
-    start = _Start(problem)
-    return ((start.nv == 0) & (start.w > 0)) | ((start.nu == 0) & (start.w < 0))
+    return _Start.of(problem).on_saddle
 
 
 def escape_time(problem: Canonical) -> Tensor:
     """Canonical time at which rounding leaves the saddle, (S,): infinite if V (or U) is exactly zero, NaN off it."""
-    start = _Start(problem)
-    nu, nv = (torch.linalg.matrix_norm(X) for X in (problem.B + problem.C, problem.B - problem.C))
+    start = _Start.of(problem)
+    nu, nv = problem.halves.u_as_is, problem.halves.v_as_is
     D, P, M = rates(start.w, nu, nv)
     kept, lost = (P, nv.square() + M) if bool(start.w > 0) else (M, nu.square() + P)
     time = torch.log(kept / lost) / D
@@ -94,7 +97,7 @@ def escape_time(problem: Canonical) -> Tensor:
 
 def excess_limit(problem: Canonical) -> Tensor:
     """Canonical loss at t = ∞: ½w² on the saddle's stable manifold, else 0, (S,)."""
-    start = _Start(problem)
+    start = _Start.of(problem)
     limit = torch.where(on_saddle(problem), start.w, torch.zeros_like(start.trace0))
     return 0.5 * torch.where(start.trace0 == 0, torch.zeros_like(limit), limit).square()
 
@@ -104,20 +107,20 @@ def speed(problem: Canonical) -> Tensor:
 
     NaN where the loss stays positive or falls algebraically (D = 0).
     """
-    D, _, _ = _Start(problem).rates
+    D, _, _ = _Start.of(problem).rates
     return torch.where(on_saddle(problem) | (D == 0), torch.full_like(D, torch.nan), D)
 
 
 def rounding(problem: Canonical) -> Tensor:
     """What rounding leaves of a canonical loss that is zero: ½(ε·n(|w| + ‖B‖‖C‖))², (S,)."""
-    start = _Start(problem)
-    size = start.w.abs() + torch.linalg.matrix_norm(problem.B) * torch.linalg.matrix_norm(problem.C)
-    return 0.5 * (torch.finfo(size.dtype).eps * start.landscape.size * size).square()
+    start = _Start.of(problem)
+    size = start.w.abs() + problem.halves.b * problem.halves.c
+    return 0.5 * (torch.finfo(size.dtype).eps * start.n * size).square()
 
 
 def power(problem: Canonical) -> Tensor:
     """2 where the loss falls algebraically, like t⁻² (D = 0: w = 0 and one of U, V zero, not both), else NaN, (S,)."""
-    start = _Start(problem)
+    start = _Start.of(problem)
     falls = (start.rates[0] == 0) & ((start.nu > 0) | (start.nv > 0))
     return torch.where(falls, 2.0, torch.nan).to(start.nu)
 
@@ -127,8 +130,8 @@ def overlap(problem: Canonical) -> Tensor:
 
     √(U/(U + V)) for w < 0; NaN for w = 0, which has no saddle there, and for A = B = 0.
     """
-    start = _Start(problem)
-    nu, nv = (torch.linalg.matrix_norm(X) for X in (problem.B + problem.C, problem.B - problem.C))
+    start = _Start.of(problem)
+    nu, nv = problem.halves.u_as_is, problem.halves.v_as_is
     share = (nv if bool(start.w > 0) else nu) / torch.hypot(nu, nv)
     return torch.where(start.w == 0, torch.full_like(share, torch.nan), share)
 
@@ -138,7 +141,7 @@ def excess_constant(problem: Canonical) -> Tensor:
 
     τ → 4D²τ0/((U + P)(V + M))·e^{−Dt}; for D = 0 (w = 0 and U or V zero) τ → 2τ0/((U + V)t).
     """
-    start = _Start(problem)
+    start = _Start.of(problem)
     D, P, M = start.rates
     U, V = start.nu.square(), start.nv.square()
     lead = torch.where(D > 0, (2 * D / (U + P)) * (2 * D / (V + M)), 2 / (U + V)) * start.trace0
@@ -151,7 +154,7 @@ def time_to(problem: Canonical, excess: Tensor) -> Tensor:
 
     With y = τ0/τ − 1 and e^{Dt} = 1 + δ the closed form is a quadratic equation for δ.
     """
-    start = _Start(problem)
+    start = _Start.of(problem)
     D, P, M = start.rates
     U, V = start.nu.square(), start.nv.square()
     y = start.trace0.abs() / (2 * excess).sqrt() - 1
@@ -173,7 +176,8 @@ def sequential_limit(problem: Canonical) -> Tensor:
 
 
 def _trace_imbalance(problem: Canonical) -> Tensor:
-    return problem.C.square().sum((-2, -1)) - problem.B.square().sum((-2, -1))
+    b, c = problem.halves.b, problem.halves.c
+    return (c - b) * (c + b)
 
 
 def step_limit(a: Tensor, b: Tensor) -> Tensor:
@@ -192,7 +196,16 @@ def relative_error(problem: Canonical, time: float) -> tuple[Tensor, Tensor]:
 
     Normalised by ΔW_full(∞); NaN for τ0 = 0.
     """
-    start = _Start(problem)
+    return _relative_error(_Start.of(problem), time)
+
+
+def orthonormal_error(problem: Canonical, time: float) -> Tensor:
+    """Exact relative error of `orthonormal_twin` at a canonical time (∞ allowed), (S,); NaN where there is none."""
+    error, _ = _relative_error(_Start.twin_of(problem), time)
+    return torch.where(has_twin(problem), error, torch.nan)
+
+
+def _relative_error(start: _Start, time: float) -> tuple[Tensor, Tensor]:
     D, P, M = start.rates
     U, V, trace0 = start.nu.square(), start.nv.square(), start.trace0
     algebraic = D == 0
@@ -200,41 +213,35 @@ def relative_error(problem: Canonical, time: float) -> tuple[Tensor, Tensor]:
         num, den = U + P, V + M
         change, trace = 4 * trace0, torch.zeros_like(trace0)
     else:
-        horizon = problem.B.new_full((1, 1), time)
+        horizon = trace0.new_full((1, 1), time)
         num, den, trace = (x[0] for x in riccati(start.w, start.nu, start.nv, trace0, horizon))
         change = torch.where(algebraic, 2 * trace0 * time, -4 * trace0 * torch.expm1(-D * time))
-    gram_u, gram_v = (torch.linalg.matrix_norm(X.mT @ X) for X in (start.u, start.v))
-    cross = torch.linalg.matrix_norm(start.u.mT @ start.v)
 
     def share(size: Tensor, left: Tensor, right: Tensor) -> Tensor:
-        return torch.where(size > 0, (change / left) * size * (change / right) * size, torch.zeros_like(size))
+        return torch.where(size > 0, (change / left) * size * (change / right) * size, 0.0)
 
-    size = (share(gram_u, num, num) + 2 * share(cross, num, den) + share(gram_v, den, den)) / 16
+    size = share(start.gram_u, num, num) + 2 * share(start.cross, num, den) + share(start.gram_v, den, den)
     if math.isinf(time):
-        # On the saddle, and where the decay is algebraic, both factors vanish: ΔW = −B0A0, τ = w.
-        gone = on_saddle(problem) | algebraic
-        size = torch.where(gone, inner(problem.B.mT @ problem.B, problem.C.mT @ problem.C), size)
+        # On the saddle, and where the decay is algebraic, one half is zero and the other vanishes: τ = w and
+        # ΔW = −B0A0, which is ∓¼ of the half that moves times its transpose.
+        gone = start.on_saddle | algebraic
+        size = torch.where(gone, start.gram_u.square() + start.gram_v.square(), size)
         trace = torch.where(gone, start.w, trace)
-    unit = start.landscape.size / trace0.square()
+    unit = start.n / trace0.square() / 16
     squared = unit * size - 2 * (trace0 - trace) / trace0 + 1
     rounding = 64 * torch.finfo(unit.dtype).eps * (unit * size + 3)
-    nan = torch.full_like(squared, torch.nan)
-    return torch.where(trace0 == 0, nan, squared.clamp_min(0.0).sqrt()), rounding
+    return torch.where(trace0 == 0, torch.nan, squared.clamp_min(0.0).sqrt()), rounding
 
 
 def effective_rank(problem: Canonical) -> Tensor:
     """r_eff = ‖A0‖⁴/‖A0A0ᵀ‖² where B0 = 0 (or of B0 where A0 = 0), (S,); NaN otherwise."""
-    zero_b = ~problem.B.flatten(1).any(-1)
-    zero_c = ~problem.C.flatten(1).any(-1)
-    moving = torch.where(zero_b[:, None, None], problem.C, problem.B)
-    gram = moving.mT @ moving
-    value = gram.diagonal(dim1=-2, dim2=-1).sum(-1).square() / inner(gram, gram)
-    return torch.where(zero_b ^ zero_c, value, torch.full_like(value, torch.nan))
+    half = problem.halves  # u = C, or B, whichever is there
+    return torch.where(half.zero_b ^ half.zero_c, (half.u.square() / half.gram_u).square(), torch.nan)
 
 
 def local_rate(B: Tensor, C: Tensor) -> Tensor:
     """2(‖A‖² + ‖B‖²) at a minimum τ = 0, canonical, (S,)."""
-    return 2 * (B.square().sum((-2, -1)) + C.square().sum((-2, -1)))
+    return 2 * (torch.linalg.matrix_norm(B).square() + torch.linalg.matrix_norm(C).square())
 
 
 def orthonormal_twin(problem: Canonical) -> tuple[Canonical, list[int]]:
@@ -244,12 +251,16 @@ def orthonormal_twin(problem: Canonical) -> tuple[Canonical, list[int]]:
     this has the least relative error, √(n/r − 1). Members with two moving factors, a rank above n or a trace that is
     zero already have none.
     """
-    zero_b, zero_c = (~X.flatten(1).any(-1) for X in (problem.B, problem.C))
-    moving = torch.where(zero_b[:, None, None], problem.C, problem.B)
+    zero_b = problem.halves.zero_b[:, None, None]
+    moving = torch.where(zero_b, problem.C, problem.B)
     left, _, right = torch.linalg.svd(moving, full_matrices=False)
     size = torch.linalg.matrix_norm(moving) / problem.rank**0.5
     twin = size[:, None, None] * (left @ right)
-    B = torch.where(zero_b[:, None, None], problem.B, twin)
-    C = torch.where(zero_b[:, None, None], twin, problem.C)
-    usable = (zero_b ^ zero_c) & (problem.rank <= problem.B.shape[-2]) & (_Start(problem).trace0 != 0)
-    return dataclasses.replace(problem, B=B, C=C), torch.nonzero(usable).flatten().tolist()
+    B, C = torch.where(zero_b, problem.B, twin), torch.where(zero_b, twin, problem.C)
+    return dataclasses.replace(problem, B=B, C=C), torch.nonzero(has_twin(problem)).flatten().tolist()
+
+
+def has_twin(problem: Canonical) -> Tensor:
+    """Whether a start has an orthonormal twin, (S,) bool."""
+    one_moves = problem.halves.zero_b ^ problem.halves.zero_c
+    return one_moves & (problem.rank <= problem.B.shape[-2]) & (_Start.of(problem).trace0 != 0)

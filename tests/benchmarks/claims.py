@@ -76,8 +76,10 @@ def nested_pass(
 
 # Cost of one right-hand side.
 
-SIZES, FIXED_RANK = (512, 1024, 2048, 4096, 8192), 128
-RANKS, FIXED_SIZE = (32, 64, 128, 256), 4096
+# 8·n·r² operations stand against about 128·n·r bytes of memory: at small ranks the bytes set the time, and where Z takes
+# more than 32 MiB (n·r > 2²¹) the allocator asks the system for every result anew. In between the arithmetic does.
+SIZES, FIXED_RANK = (512, 1024, 2048, 4096), 256
+RANKS, FIXED_SIZE = (128, 192, 256, 384, 512), 2048
 
 
 def cost_exponents(
@@ -91,12 +93,16 @@ def cost_exponents(
     found = slope([2.0 * n for n in sizes], in_rows), slope([float(r) for r in ranks], in_rank)
     say(f"  {found[0]:.2f} in n + m, {found[1]:.2f} in r")
     titles = (f"r = {fixed_rank}, n = {sizes[0]} … {sizes[-1]}", f"n = {fixed_size}, r = {ranks[0]} … {ranks[-1]}")
-    words, costs = ("(n + m)", "r"), (in_rows[-1], in_rank[-1])
-    speeds = (4.0 * 2 * sizes[-1] * fixed_rank**2 / in_rows[-1], 4.0 * 2 * fixed_size * ranks[-1] ** 2 / in_rank[-1])
+    words = ("(n + m)", "r")
+    speeds = (
+        [8e-9 * n * fixed_rank**2 / cost for n, cost in zip(sizes, in_rows, strict=True)],
+        [8e-9 * fixed_size * r**2 / cost for r, cost in zip(ranks, in_rank, strict=True)],
+    )
     return [
         Line(f"one right-hand side, {title}", "flowsim", 1, cost, 1,
-             note=f"cost ∝ {word}^{power:.2f}, {speed / 1e9:.0f} GF/s at the largest")
-        for title, cost, word, power, speed in zip(titles, costs, words, found, speeds, strict=True)
+             note=f"cost ∝ {word}^{power:.2f}, {speed[0]:.0f} GF/s at the smallest, {speed[-1]:.0f} at the largest")
+        for title, cost, word, power, speed
+        in zip(titles, (in_rows[-1], in_rank[-1]), words, found, speeds, strict=True)
     ]  # fmt: skip
 
 
@@ -121,23 +127,27 @@ def one_evaluation(n: int, rank: int) -> float:
 
 # Long horizons.
 
-NEAR = Work(256, (16,), 1e4)
+NEAR = {"small": Work(256, (16,), 1e4), "Kaiming": Work(256, (16,), 1e4, start="kaiming")}
 
 
-def long_horizon(folder: Path, say: Say, work: Work = NEAR, far: float = 1e6, rtol: float = 1e-5) -> list[Line]:
-    """Seconds up to `far` against seconds up to the work's horizon; past the latter the flow stands."""
+def long_horizon(
+    folder: Path, say: Say, works: dict[str, Work] | None = None, far: float = 1e6, rtol: float = 1e-5
+) -> list[Line]:
+    """Seconds up to `far` against seconds up to each work's own horizon; past the latter the flow stands."""
     lines = []
-    for horizon in (work.horizon, far):
-        whole = replace(work, horizon=horizon)
-        line = _solved(
-            f"n = {work.n}, r = {work.ranks[0]}, T = {horizon:g}", whole, Setting(rtol, rtol * ATOL_SHARE), folder
-        )
-        lines.append(line)
-        say(f"  T = {horizon:g}: {line.seconds:.3f} s")
-    near, later = lines
-    assert near.seconds is not None and later.seconds is not None
-    growth = f"{later.seconds / near.seconds:.2f} times the seconds of T = {work.horizon:g}; at most 10 wanted"
-    return [near, replace(later, note=f"{later.note}; {growth}")]
+    for start, work in (works or NEAR).items():
+        near, later = (
+            _solved(
+                f"{start}, n = {work.n}, r = {work.ranks[0]}, T = {horizon:g}", replace(work, horizon=horizon),
+                Setting(rtol, rtol * ATOL_SHARE), folder,
+            )
+            for horizon in (work.horizon, far)
+        )  # fmt: skip
+        assert near.seconds is not None and later.seconds is not None
+        growth = f"{later.seconds / near.seconds:.2f} times the seconds of T = {work.horizon:g}; at most 10 wanted"
+        say(f"  {start}: T = {work.horizon:g}: {near.seconds:.3f} s, T = {far:g}: {later.seconds:.3f} s")
+        lines += [near, replace(later, note=f"{later.note}; {growth}")]
+    return lines
 
 
 def _solved(title: str, work: Work, setting: Setting, folder: Path, threads: int = 1) -> Line:

@@ -54,8 +54,11 @@ def test_every_method_solves_and_names_itself(method: str) -> None:
     assert (solution.evaluations[0] == 0) == (name == "exact")
     assert torch.isfinite(solution.B).all() and solution.rounding.shape == (3, len(found))
     exact = solve_flow(batch, TIMES, method="exact")
-    # A numerical solution's distance from itself at ten times rtol is larger than its error.
-    allowed = products.distance(solution.B, solution.C, looser.B, looser.C) + solution.rounding + exact.rounding
+    # A numerical solution's distance from itself at ten times rtol is larger than its error; in a few steps, limited
+    # by their growth, both may take the same ones, and each may err by rtol·‖Z‖.
+    squares = (solution.B.square() + solution.C.square()).sum((-2, -1)).amax(0)
+    local = 2e-5 * torch.tensor(solution.steps) * squares
+    allowed = products.distance(solution.B, solution.C, looser.B, looser.C) + local + solution.rounding + exact.rounding
     assert (products.distance(solution.B, solution.C, exact.B, exact.C) <= allowed).all()
 
 

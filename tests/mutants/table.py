@@ -266,8 +266,8 @@ MUTANTS = (
     ),
     Mutant(
         "effective_rank_of_the_lengths", "only the lengths of the rows of A0 count, not the angles between them",
-        "flowsim/theory/trace_squared.py", ".square() / inner(gram, gram)",
-        ".square() / gram.diagonal(dim1=-2, dim2=-1).square().sum(-1)",
+        "flowsim/dynamics/halves.py", "return matrix_norm(u.mT @ u)",
+        "return torch.linalg.vector_norm(u.square().sum(-2), dim=-1)",
         "theory/test_trace_squared.py::test_one_zero_factor_gives_the_effective_rank_law",
     ),
     Mutant(

@@ -8,7 +8,8 @@ from torch import Tensor
 from flowsim.dynamics.coordinates import Canonical
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.adaptive.nearly_balanced import applicable, leading_condition
-from flowsim.integrators.adaptive.radius import frobenius_radius
+from flowsim.integrators.adaptive.radius import radius_of
+from flowsim.integrators.adaptive.resting import Resting
 from flowsim.integrators.adaptive.splitting import Splitting
 from flowsim.integrators.adaptive.stabilised import Stabilised
 from flowsim.integrators.adaptive.stepper import Field, Stepper
@@ -33,11 +34,14 @@ def stepper_of(name: str, problem: Canonical, field: Field, *, rtol: float, atol
         Whether A and B themselves are wanted, or products only.
     """
     landscape = problem.landscape
-    if isinstance(landscape, FrobeniusLandscape):
-        if name.startswith("splitting"):
-            return Splitting(landscape.sigma, order=int(name[-1]), rtol=rtol, atol=atol, factors=factors)
-        if name == "stabilised":
-            return Stabilised(field, problem.B, rtol=rtol, atol=atol, spectral_radius=frobenius_radius(landscape))
+    if name.startswith("splitting"):
+        assert isinstance(landscape, FrobeniusLandscape), "`unsuited` refuses others"
+        return Splitting(landscape.sigma, order=int(name[-1]), rtol=rtol, atol=atol, factors=factors)
+    if name == "stabilised":
+        stepper = Stabilised(field, problem.B, rtol=rtol, atol=atol, spectral_radius=radius_of(landscape))
+        if isinstance(landscape, FrobeniusLandscape) and problem.rank <= landscape.pairs:
+            return Resting(stepper, landscape.sigma, rtol=rtol, atol=atol, factors=factors)
+        return stepper
     return Tsit5(field, problem.B, rtol=rtol, atol=atol)
 
 
@@ -47,9 +51,10 @@ def rounding_of(name: str, problem: Canonical, B: Tensor, C: Tensor, steps: Tens
         return rounding_bound(B, C, 4 * (1 + steps))
     assert isinstance(problem.landscape, FrobeniusLandscape)
     start = torch.stack([problem.B, problem.C], dim=1)
-    # One step of the exact flow loses 16 times the condition of its leading rows, as `exact.balanced` allows for; the
-    # weights of an extrapolation add up to less than three.
-    return rotated_bound(B, C, 48 * leading_condition(problem.landscape.sigma, start) * (1 + steps))
+    # One exact flow loses up to a third of the square of its leading rows' condition (measured), and the weights of an
+    # extrapolation add up to less than three.
+    lost = 48 + leading_condition(problem.landscape.sigma, start).square()
+    return rotated_bound(B, C, lost * (1 + steps))
 
 
 def unsuited(name: str, problem: Canonical, *, rtol: float) -> str:

@@ -22,7 +22,7 @@ from flowsim.integrators.base import Integrated, Status
 
 BLOCK = 32  # most steps between two host reads
 SAFETY, SHRINK, GROW = 0.9, 0.2, 5.0
-PROPORTIONAL, INTEGRAL = 0.7, 0.4  # exponents of the PI controller, times 1/k (Gustafsson 1991)
+PROPORTIONAL, INTEGRAL = 1.0, 0.3  # exponents of the PI controller, times 1/k: a growing step keeps to its tolerance
 SMALLEST, CALM, HOPELESS = 1e-10, 1e-4, 1e10  # bounds of a step's error in units of the tolerance, for the controller
 EPS = torch.finfo(torch.float64).eps
 PATH_ENTRIES = 32_000_000  # entries of the states kept for output within a block: bounds its length
@@ -258,11 +258,10 @@ class Solve:
             span = torch.where(passed, wanted - path.times.gather(0, slot), 0.0)
             base = path.states[slot, torch.arange(len(batch.place), device=slot.device)].flatten(0, 1)
             carry = tuple(tensor.repeat(len(wanted), *(1 for _ in tensor.shape[1:])) for tensor in batch.carry)
-            carry = self.stepper.at(base, carry)
-            moved, _, _ = self.stepper.step(base, carry, span.flatten())
+            moved = self.stepper.inside(base, carry, span.flatten())
             moved = self.stepper.output(moved, carry).view(len(wanted), len(batch.place), *self.start.shape[1:])
             self._store(begin, moved, batch.place, passed)
-            self.evaluations[batch.place] += (1 + self.stepper.cost) * passed.sum(0)
+            self.evaluations[batch.place] += self.stepper.cost_inside * passed.sum(0)
 
     def _store(self, begin: int, states: Tensor, place: Tensor, passed: Tensor) -> None:
         """Keep states (k, S, ...) of the trajectories at `place`, or functions of them, where they are wanted."""

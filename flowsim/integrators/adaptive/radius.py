@@ -7,10 +7,31 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from flowsim.dynamics.landscape import FrobeniusLandscape, inner
+from flowsim.dynamics.landscape import FrobeniusLandscape, Landscape, TraceLandscape, inner
 
 Radius = Callable[[Tensor], Tensor]
 SQUARINGS = 4
+
+
+def radius_of(landscape: Landscape) -> Radius:
+    """The bound for the flow on a landscape."""
+    if isinstance(landscape, FrobeniusLandscape):
+        return frobenius_radius(landscape)
+    assert isinstance(landscape, TraceLandscape)
+    return trace_radius(landscape)
+
+
+def trace_radius(landscape: TraceLandscape) -> Radius:
+    """‖B‖² + ‖C‖² + |τ| for B' = −τC, C' = −τB, as a function of Z (S, 2, q, r) with values (S,).
+
+    The quadratic form of the Jacobian at (dB, dC) is (⟨dB, C⟩ + ⟨B, dC⟩)² + 2τ⟨dB, dC⟩ in size.
+    """
+
+    def radius(Z: Tensor) -> Tensor:
+        B, C = Z.unbind(-3)
+        return (Z.square().sum((-3, -2, -1)) + landscape.trace(B, C).abs()).to(torch.float64)
+
+    return radius
 
 
 def frobenius_radius(landscape: FrobeniusLandscape) -> Radius:

@@ -159,16 +159,16 @@ class Stabilised(FieldStepper):
 
     def begin(self, start: Tensor) -> tuple[Tensor, Carry]:
         """The start itself, with slope and spectral radius."""
-        return start, self.at(start, ())
-
-    def at(self, y: Tensor, carry: Carry) -> Carry:
-        """Slope and spectral radius there."""
-        return self.field(y), self.spectral_radius(y)[:, None]
+        return start, (self.field(start), self.spectral_radius(start)[:, None])
 
     def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
         """One step of every member by the present formula."""
         new, ratio, (slope,) = self._formula.step(y, carry[:1], h)
         return new, ratio, (slope, self.spectral_radius(new)[:, None])
+
+    def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
+        """One shorter step of the present formula."""
+        return self._formula.inside(y, carry, h)
 
     def longest(self, y: Tensor, carry: Carry) -> Tensor:
         """Steps within the stability interval of the present formula."""

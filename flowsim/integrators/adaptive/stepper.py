@@ -60,8 +60,12 @@ class Stepper(Protocol):
     def setting(self) -> Hashable:
         """The present setting: steps at equal settings run the same operations."""
 
-    def at(self, y: Tensor, carry: Carry) -> Carry:
-        """What would be carried at an earlier state y of the same trajectories."""
+    def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
+        """States `h` (S,) after earlier states y of the same trajectories, less than the step accepted there."""
+
+    @property
+    def cost_inside(self) -> int:
+        """Evaluations of `inside`."""
 
     def output(self, y: Tensor, carry: Carry) -> Tensor:
         """States y in the coordinates of the start."""
@@ -117,9 +121,23 @@ class FieldStepper:
         """The only one."""
         return None
 
-    def at(self, y: Tensor, carry: Carry) -> Carry:
-        """The slope there."""
-        return (self.field(y),)
+    def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
+        """One step of every member."""
+        raise NotImplementedError
+
+    @property
+    def cost(self) -> int:
+        """Evaluations of one step."""
+        raise NotImplementedError
+
+    def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
+        """One shorter step: interpolants are less accurate than steps."""
+        return self.step(y, self.begin(y)[1], h)[0]
+
+    @property
+    def cost_inside(self) -> int:
+        """That of a step, and the slope at its beginning."""
+        return 1 + self.cost
 
     def output(self, y: Tensor, carry: Carry) -> Tensor:
         """The state itself."""

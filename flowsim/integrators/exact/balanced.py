@@ -15,14 +15,17 @@ as that has the smaller bound.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from flowsim.dynamics.invariants import balance
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution, Status, rotated_bound
+from flowsim.integrators.exact.grams import shifted_root, surely_independent
+from flowsim.integrators.exact.one_moving import Rows
 from flowsim.integrators.exact.one_shot import Rates, jump, pivots_of
 
 CAP = 4.0  # ω·h of one sub-step: rounding e^4 ≈ 55 ε
@@ -52,9 +55,9 @@ def rotated_modes(sigma: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]
 
 def imbalance_value(B: Tensor, C: Tensor) -> Tensor:
     """λ (S,), with values that are zero to rounding set to zero."""
-    value, _ = balance(B, C)
-    size = B.square().sum((-2, -1)) + C.square().sum((-2, -1))
-    noise = torch.finfo(B.dtype).eps * (B.shape[-2] + B.shape[-1]) * size
+    b, c = torch.linalg.matrix_norm(B), torch.linalg.matrix_norm(C)
+    value = (b - c) * (b + c) / B.shape[-1]
+    noise = torch.finfo(B.dtype).eps * (B.shape[-2] + B.shape[-1]) * (b.square() + c.square())
     return torch.where(value.abs() <= noise, torch.zeros_like(value), value)
 
 
@@ -71,23 +74,32 @@ def solve(
     value = imbalance_value(B0, C0)
     omega, cos, sin = rotated_modes(landscape.sigma, value)
     rates = Rates.of(landscape.sigma, omega, value[:, None])
-    cos, sin = cos[..., None], sin[..., None]
-    state, turned = _without_rounding(torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2))
-    lost = _cancelled(state[:, :rows], B0, C0, landscape.sigma)
     turn = factors and B0.shape[-1] > 1
     fastest = float(omega.max())
     longest = float(torch.diff(times, prepend=times.new_zeros(1)).max())
     # One step for a long time has pivots of its own for every member; sub-steps are the same for all.
     alone = jumps and fastest * longest > BLOCK * CAP
-    parts = [state[i : i + 1] for i in range(batch)] if alone else [state]
-    runs = [
-        _run(part, rates.member(slice(i, i + 1)) if alone else rates, times.tolist(), turn=turn, jumps=alone)
-        for i, part in enumerate(parts)
-    ]
-    stacked = torch.cat([run.states for run in runs], dim=1) @ turned.mT
-    operations = torch.cat([run.rounding for run in runs], dim=1).to(stacked) + lost
-    X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
-    B, C = cos * X - sin * Y, sin * X + cos * Y
+    if not turn and not alone and _one_moves(B0, C0, value):
+        first = (value >= 0)[:, None, None]  # B moves, or C
+        start = Rows.of(torch.where(first, B0, C0), cos, sin)
+        runs = [_run(start.X, rates, times.tolist(), partial(start.step, rates), turn=False, jumps=False)]
+        moving, other = start.factors(runs[0].states, omega, times)
+        B, C = torch.where(first, moving, other), torch.where(first, other, moving)
+        lost = start.lost
+    else:
+        cos, sin = cos[..., None], sin[..., None]
+        state, turned = _without_rounding(torch.cat([cos * B0 + sin * C0, cos * C0 - sin * B0], dim=-2))
+        lost = _cancelled(state[:, :rows], B0, C0, landscape.sigma)
+        runs = []
+        for here in [slice(i, i + 1) for i in range(batch)] if alone else [slice(None)]:
+            own = rates.member(here)
+            step = partial(_step_factors if turn else _step_product, own)
+            runs.append(_run(state[here], own, times.tolist(), step, turn=turn, jumps=alone))
+        stacked = torch.cat([run.states for run in runs], dim=1) if alone else runs[0].states
+        stacked = stacked if turned is None else stacked @ turned.mT
+        X, Y = stacked[..., :rows, :], stacked[..., rows:, :]
+        B, C = cos * X - sin * Y, sin * X + cos * Y
+    operations = torch.cat([run.rounding for run in runs], dim=1).to(B) + lost
     share = batch // len(runs)
     return Solution(
         B, C, [run.status for run in runs for _ in range(share)], ["exact"] * batch, ["balanced"] * batch,
@@ -95,8 +107,15 @@ def solve(
     )  # fmt: skip
 
 
-def _without_rounding(state: Tensor) -> tuple[Tensor, Tensor]:
-    """The state (S, 2q, r) with what is zero to rounding set to zero, and the turn (S, r, r) of its columns.
+def _one_moves(B: Tensor, C: Tensor, value: Tensor) -> bool:
+    """Whether every member has one zero factor and columns that are orthogonal in the other (λ ≠ 0)."""
+    b, c = torch.linalg.matrix_norm(B), torch.linalg.matrix_norm(C)
+    one = torch.where(value > 0, (b > 0) & ~C.flatten(1).any(-1), (c > 0) & ~B.flatten(1).any(-1)) & (value != 0)
+    return B.shape[-1] <= B.shape[-2] and bool(one.all())
+
+
+def _without_rounding(state: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The state (S, 2q, r) with what is zero to rounding set to zero, and the turn (S, r, r) of its columns, if any.
 
     A growing row, or a direction of the factor space, that is there by rounding alone would be of order one after its
     escape time. Rows are cut where they stand; dependent columns are turned until they are zero.
@@ -104,9 +123,9 @@ def _without_rounding(state: Tensor) -> tuple[Tensor, Tensor]:
     rows, rank = state.shape[-2:]
     noise = torch.finfo(state.dtype).eps * (rows // 2 + rank) * torch.linalg.matrix_norm(state)
     state = torch.where(torch.linalg.vector_norm(state, dim=-1, keepdim=True) > noise[:, None, None], state, 0.0)
+    if rank == 1 or bool(surely_independent(state, noise).all()):
+        return state, None
     eye = torch.eye(rank, dtype=state.dtype, device=state.device).expand(len(state), rank, rank)
-    if rank == 1:
-        return state, eye
     _, values, right = torch.linalg.svd(state, full_matrices=False)
     short = rank - values.shape[-1]  # more columns than rows: the others are zero
     values, right = torch.nn.functional.pad(values, (0, short)), torch.nn.functional.pad(right, (0, 0, 0, short))
@@ -134,14 +153,17 @@ class _Run:
     steps: int
 
 
-def _run(state: Tensor, rates: Rates, times: list[float], *, turn: bool, jumps: bool) -> _Run:
+Step = Callable[[Tensor, float, float], Tensor]  # the state after a sub-step h from time t, from (state, t, h)
+
+
+def _run(state: Tensor, rates: Rates, times: list[float], step: Step, *, turn: bool, jumps: bool) -> _Run:
     states = state.new_full((len(times), *state.shape), math.nan)
     rounding = torch.ones(len(times), state.shape[0], dtype=torch.float64, device=state.device)
     size = float(torch.linalg.matrix_norm(state).max())
     clock, taken, bound = 0.0, 0, 1.0
     for place, time in enumerate(times):
         if time > clock:
-            moved = _advance(state, rates, time - clock, MOST_STEPS - taken, size, turn=turn, jumps=jumps)
+            moved = _advance(state, rates, (clock, time), step, MOST_STEPS - taken, size, turn=turn, jumps=jumps)
             if moved is None:
                 rounding[place:] = bound
                 return _Run(states, rounding, Status.MAX_STEPS, taken)
@@ -152,13 +174,14 @@ def _run(state: Tensor, rates: Rates, times: list[float], *, turn: bool, jumps: 
 
 
 def _advance(
-    state: Tensor, rates: Rates, span: float, allowed: int, size: float, *, turn: bool, jumps: bool
-) -> tuple[Tensor, int, float] | None:
-    """The state after a time `span`, with the steps taken and their rounding; None beyond `allowed` steps.
+    state: Tensor, rates: Rates, between: tuple[float, float], step: Step, allowed: int, size: float, *, turn: bool,
+    jumps: bool,
+) -> tuple[Tensor, int, float] | None:  # fmt: skip
+    """The state from one time to another, with the steps taken and their rounding; None beyond `allowed` steps.
 
     `size` is the size of the state at time 0.
     """
-    fastest, taken, bound = float(rates.omega.max()), 0, 0.0
+    fastest, taken, bound, span = float(rates.omega.max()), 0, 0.0, between[1] - between[0]
     while span > 0:
         # Where every ω is 0 (Δ = 0 and λ = 0) the flow still moves, algebraically: one sub-step at least.
         count = max(1, math.ceil(fastest * span / CAP), _conditioning_steps(state, span) if turn else 0)
@@ -169,8 +192,8 @@ def _advance(
         h, block = span / count, min(count, BLOCK)
         if taken + block > allowed:
             return None
-        for _ in range(block):
-            state = _step_factors(state, rates, h, fastest) if turn else _step_product(state, rates, h)
+        for place in range(block):
+            state = step(state, between[1] - span + place * h, h)
         taken, bound = taken + block, bound + block * math.exp(fastest * h)
         span = span - block * h if block < count else 0.0
     return state, taken, bound
@@ -208,13 +231,12 @@ def _phi(rates: Rates, h: float | Tensor) -> Tensor:
     return torch.where(still, torch.zeros_like(e) + h, torch.expm1(2 * safe * h) / (2 * safe))
 
 
-def _step_product(state: Tensor, rates: Rates, h: float) -> Tensor:
-    """One sub-step with the triangular root: N = RᵀR from a QR, never by forming N."""
-    rank = state.shape[-1]
-    eye = torch.eye(rank, dtype=state.dtype, device=state.device).expand(*state.shape[:-2], rank, rank)
-    R = torch.linalg.qr(torch.cat([eye, _phi(rates, h).sqrt() * state], dim=-2), mode="r").R
-    # A positive diagonal makes the root unique and continuous (for rank 1 it is the true factor's sign).
-    R = R * torch.where(R.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)[..., :, None]
+def _step_product(rates: Rates, state: Tensor, t: float, h: float) -> Tensor:
+    """One sub-step with the triangular root of N, whatever the time t.
+
+    A positive diagonal makes the root unique and continuous (for rank 1 it is the true factor's sign).
+    """
+    R = shifted_root(_phi(rates, h).sqrt() * state, 2 * math.exp(float(rates.omega.max()) * h))
     # What all rows grow by is divided out of the root: for |λ| ≫ σ little else would be left of the exponents.
     R = R * _common(rates, -h)
     return torch.linalg.solve_triangular(R, _growth(rates, h) * state, upper=True, left=False)
@@ -235,8 +257,9 @@ def _conditioning_steps(state: Tensor, h: float) -> int:
     return math.ceil(h * float(torch.linalg.matrix_norm(state, ord=2).square().max()) / CAP)
 
 
-def _step_factors(state: Tensor, rates: Rates, h: float, fastest: float) -> Tensor:
-    """One sub-step with the symmetric root and the rotation: the flow's own factors."""
+def _step_factors(rates: Rates, state: Tensor, t: float, h: float) -> Tensor:
+    """One sub-step with the symmetric root and the rotation: the flow's own factors, whatever the time t."""
+    fastest = float(rates.omega.max())
     values, vectors = _spectrum(_gram(state, rates, h))
     root = (vectors * values.rsqrt()[..., None, :]) @ vectors.mT * _common(rates, h)
     return _growth(rates, h) * state @ (root @ _rotation(state, rates, h, fastest))

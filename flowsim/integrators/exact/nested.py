@@ -16,6 +16,7 @@ from torch import Tensor
 from flowsim.dynamics.landscape import FrobeniusLandscape
 from flowsim.integrators.base import Solution
 from flowsim.integrators.exact import balanced
+from flowsim.integrators.exact.grams import surely_independent, upper_gram
 
 SHARED = "all ranks are leading parts of one balanced start, and share one pass"
 
@@ -38,8 +39,10 @@ def losses(landscape: FrobeniusLandscape, B: Tensor, C: Tensor) -> Tensor:
     2f_r = ‖Σ‖² − 2Σ_{j≤r}⟨Σb_j, c_j⟩ + the sum of the leading r × r block of (BᵀB)∘(CᵀC). Its absolute error is about
     ε‖Σ‖²; `FrobeniusLandscape.excess` of one rank keeps more digits.
     """
-    grams = (B.mT @ B) * (C.mT @ C)
-    blocks = grams.cumsum(-1).cumsum(-2).diagonal(dim1=-2, dim2=-1)
+    if B.ndim > 2:  # one state after the other: what is as large as all states is made of none
+        return torch.stack([losses(landscape, b, c) for b, c in zip(B, C, strict=True)])
+    grams = (upper_gram(B) * upper_gram(C)).triu()
+    blocks = (2 * grams.sum(-2) - grams.diagonal(dim1=-2, dim2=-1)).cumsum(-1)
     overlap = (landscape.sigma[:, None] * B * C).sum(-2).cumsum(-1)
     return 0.5 * (landscape.sigma.square().sum() + landscape.outside - 2 * overlap + blocks)
 
@@ -54,5 +57,7 @@ def one_pass(landscape: FrobeniusLandscape, B0: Tensor, C0: Tensor, times: Tenso
     longest = torch.diff(times, prepend=times.new_zeros(1)).max()
     both = torch.cat([B0, C0], dim=-2)
     noise = torch.finfo(B0.dtype).eps * sum(B0.shape[-2:]) * torch.linalg.matrix_norm(both)
-    independent = both.shape[-2] >= both.shape[-1] and bool((torch.linalg.svdvals(both)[..., -1] > noise).all())
+    independent = both.shape[-2] >= both.shape[-1] and bool(
+        surely_independent(both, noise).all() or (torch.linalg.svdvals(both)[..., -1] > noise).all()
+    )
     return independent and bool(omega.max() * longest <= balanced.BLOCK * balanced.CAP)

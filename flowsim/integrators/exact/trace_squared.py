@@ -12,49 +12,46 @@ import math
 import torch
 from torch import Tensor
 
-from flowsim.dynamics.invariants import imbalance
+from flowsim.dynamics.halves import Halves
 from flowsim.dynamics.landscape import TraceLandscape
-from flowsim.integrators.base import Solution, Status, rotated_bound
+from flowsim.integrators.base import Solution, Status
 
 
-def halves(B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
-    """u = B + C and v = B − C, (S, q, r) each; one that is zero to rounding of the other is zero.
+def solve(
+    landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, states: bool = True,
+    halves: Halves | None = None,
+) -> Solution:  # fmt: skip
+    """States at canonical `times` (T,), from factors (S, q, r); without `states` functions of them, O(1) a time.
 
-    What rounding leaves of it would decide, after its escape time, where the flow goes.
+    `halves` are the numbers of B0 and C0 where they are known already.
     """
-    u, v = B + C, B - C
-    nu, nv = torch.linalg.matrix_norm(u), torch.linalg.matrix_norm(v)
-    noise = torch.finfo(B.dtype).eps * sum(B.shape[-2:]) * torch.hypot(nu, nv)
-    zero = torch.zeros_like(u)
-    return torch.where((nu > noise)[:, None, None], u, zero), torch.where((nv > noise)[:, None, None], v, zero)
-
-
-def solve(landscape: TraceLandscape, B0: Tensor, C0: Tensor, times: Tensor, *, states: bool = True) -> Solution:
-    """States at canonical `times` (T,), from factors (S, q, r); without `states` functions of them, O(1) a time."""
-    u0, v0 = halves(B0, C0)
-    nu, nv = torch.linalg.matrix_norm(u0), torch.linalg.matrix_norm(v0)
-    num, den, trace = riccati(landscape.w, nu, nv, landscape.trace(B0, C0), times[:, None])
+    start = Halves(B0, C0) if halves is None else halves
+    nu, nv = start.u, start.v
+    num, den, trace = riccati(landscape.w, nu, nv, landscape.w + start.inner, times[:, None])
     # U = 0 (V = 0) means u (v) is zero for ever; its growth factor may be infinite and must not be used.
-    shrink = torch.where(nu > 0, (den / num).sqrt(), torch.zeros_like(num))
-    grow = torch.where(nv > 0, (num / den).sqrt(), torch.zeros_like(num))
+    shrink = torch.where(nu > 0, (den / num).sqrt(), 0.0)
+    grow = torch.where(nv > 0, (num / den).sqrt(), 0.0)
+    # B and C are combinations of u and v: ‖B‖² + ‖C‖² = ½(‖u‖² + ‖v‖²), and Q = ½(uᵀv + vᵀu) grows like the
+    # product of the two factors, which is 1.
+    size = torch.hypot(shrink * nu, grow * nv) / math.sqrt(2.0)
     functions: dict[str, Tensor] = {}
     if not states:
-        # B and C are combinations of u and v: ‖B‖² + ‖C‖² = ½(‖u‖² + ‖v‖²), and Q = ½(uᵀv + vᵀu) grows like the
-        # product of the two factors, which is 1.
-        size = torch.hypot(shrink * nu, grow * nv) / math.sqrt(2.0)
-        moving = (nu > 0) & (nv > 0)
-        drift = torch.where(moving, (shrink * grow - 1).abs() * torch.linalg.matrix_norm(imbalance(B0, C0)), 0.0)
+        drift = torch.where(start.moving, (shrink * grow - 1).abs() * start.imbalance, 0.0)
         functions = {"excess": 0.5 * trace.square(), "pull_norm": trace.abs() * size, "imbalance_drift": drift}
-    kept = slice(None) if states else slice(-1, None)
-    u, v = shrink[kept, :, None, None] * u0, grow[kept, :, None, None] * v0
-    B, C = (u + v) / 2, (u - v) / 2
+        shrink, grow, trace, size = shrink[-1:], grow[-1:], trace[-1:], size[-1:]
+    B, C = (B0.new_empty(len(trace), *B0.shape) for _ in range(2))
+    shrink, grow = (shrink / 2)[..., None, None], (grow / 2)[..., None, None]
+    for part in start.parts:
+        u, v = shrink[:, part] * (B0[part] + C0[part]), grow[:, part] * (B0[part] - C0[part])
+        torch.add(u, v, out=B[:, part])
+        torch.sub(u, v, out=C[:, part])
     batch = B0.shape[0]
     # About a dozen rounded operations stand between the data and each factor; the growing half may be a difference.
     grown = nv if bool(landscape.w > 0) else nu
-    lost = torch.where(grown > 0, torch.hypot(nu, nv) / grown, torch.ones_like(grown))
+    lost = torch.where(grown > 0, torch.hypot(nu, nv) / grown, 1.0)
     return Solution(
         B, C, [Status.COMPLETED] * batch, ["exact"] * batch, ["riccati"] * batch, [1] * batch, [0] * batch,
-        rotated_bound(B, C, 16.0 * lost), 0.5 * trace[kept].square(), functions=functions,
+        16.0 * torch.finfo(B0.dtype).eps * lost * size.square(), 0.5 * trace.square(), functions=functions,
     )  # fmt: skip
 
 

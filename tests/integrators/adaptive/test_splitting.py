@@ -384,7 +384,7 @@ def test_a_step_never_waits_for_the_host() -> None:
     with Reads() as reads:
         stepper.step(y, carry, h)
         stepper.longest(y, carry)
-        stepper.at(y, carry)
+        stepper.inside(y, carry, h)
     assert not [name for name in reads.count if "svd" not in name and "eigh" not in name], reads.count
     with FakeTensorMode() as mode:
         sigma = mode.from_tensor(SIGMA)
