@@ -392,3 +392,20 @@ def test_a_step_never_waits_for_the_host() -> None:
         new, ratio, _ = fake.step(mode.from_tensor(y), tuple(mode.from_tensor(x) for x in carry), mode.from_tensor(h))
     assert new.shape == y.shape
     assert ratio.shape == h.shape
+
+
+@pytest.mark.parametrize(("order", "factors"), [(4, False), (6, False), (4, True)])
+def test_output_inside_a_step_costs_less_and_holds_the_tolerance(order: int, factors: bool) -> None:
+    """Inside the steps of a run, against a run a thousand times tighter: within four tolerances and what steps add."""
+    Z, rtol = small(3, size=0.02), 1e-5
+    times = np.linspace(0.0, 40.0, 161).tolist()
+    stepper = Splitting(SIGMA, order=order, rtol=rtol, factors=factors)
+    assert stepper.cost_inside == {4: 1, 6: 3}[order] < stepper.cost
+    rough = solve(stepper, Z, times)
+    fine = solve(Splitting(SIGMA, order=6, rtol=1e-9, factors=factors), Z, times)
+    ends = solve(Splitting(SIGMA, order=order, rtol=rtol, factors=factors), Z, [40.0])
+    assert rough.steps == ends.steps and rough.steps[0] < 80  # two wanted times or more in a step
+    error = distance(*rough.states.unbind(2), *fine.states.unbind(2)) / product_norm(*fine.states.unbind(2))
+    assert float(error.max()) <= 10 * rtol  # errors of early steps grow with the modes
+    drift = imbalance(*rough.states.unbind(2)) - imbalance(*rough.states[:1].unbind(2))
+    assert float(torch.linalg.matrix_norm(drift).max()) <= rtol  # the projection is one step of Newton's method
