@@ -10,7 +10,6 @@ from torch import Tensor
 from flowsim.integrators.adaptive.stepper import norm
 
 REST = 0.5  # of the tolerance: the whole way left of a state that has arrived
-FOREVER = 1e300
 
 
 class Standing(NamedTuple):
@@ -23,7 +22,7 @@ class Standing(NamedTuple):
     excess : Tensor, (S,)
         f̂ − ½Σ_{i>r}σ_i².
     rest : Tensor, (S,)
-        The time for which the state does not move: `FOREVER` if it has arrived, else 0.
+        The time for which the state does not move: the largest number if it has arrived, else 0.
     allowed, slack : Tensor, (S,)
         The error allowed in what is judged, and what that is in BCᵀ.
     """
@@ -79,7 +78,9 @@ def standing(
         product = (gram[:, 0] * gram[:, 1]).sum((-2, -1)).clamp_min(0.0).sqrt()
         slack = allowed = atol * rows + rtol * product
         arrived = 8 * above <= _gap(sigma, rank) * (REST * allowed).square()
-    return Standing(gram, excess, torch.where(arrived, torch.full_like(allowed, FOREVER), 0.0), allowed, slack)
+    # A number, since what is carried has to be finite.
+    forever = torch.full_like(allowed, torch.finfo(y.dtype).max)
+    return Standing(gram, excess, torch.where(arrived, forever, 0.0), allowed, slack)
 
 
 def _gap(sigma: Tensor, rank: int) -> Tensor:
