@@ -76,8 +76,8 @@ def nested_pass(
 
 # Cost of one right-hand side.
 
-# 8·n·r² operations stand against about 128·n·r bytes of memory: at small ranks the bytes set the time, and where Z takes
-# more than 32 MiB (n·r > 2²¹) the allocator asks the system for every result anew. In between the arithmetic does.
+# 8·n·r² operations stand against about 128·n·r bytes of memory: at small ranks the bytes set the time, and where Z is
+# larger than 32 MiB (n·r > 2²¹) the allocator asks the system for every result anew. In between the arithmetic does.
 SIZES, FIXED_RANK = (512, 1024, 2048, 4096), 256
 RANKS, FIXED_SIZE = (128, 192, 256, 384, 512), 2048
 

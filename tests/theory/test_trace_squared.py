@@ -111,6 +111,21 @@ def test_effective_rank_needs_exactly_one_zero_factor() -> None:
     assert (values[1:3] <= 2 + 1e-12).all() and (values[1:3] >= 1).all()
 
 
+@pytest.mark.parametrize("time", [0.0, 0.3, math.inf])
+def test_the_orthonormal_twin_has_the_error_that_its_numbers_say(time: float) -> None:
+    loss, (A, B) = case(6, 3)
+    A[2] = A[0]  # the twin has rank 3 all the same
+    many = Adapter(np.stack([A, 0 * A, A, 0 * A]), np.stack([0 * B, B, B, 0 * B]), loss.s)
+    batch = canonical(TraceSquared(loss.W0, loss.c), many)
+    twin, members = trace_squared.orthonormal_twin(batch)
+    assert members == [0, 1]
+    got, (wanted, rounding) = trace_squared.orthonormal_error(batch, time), trace_squared.relative_error(twin, time)
+    assert got.isnan().tolist() == [False, False, True, True]
+    assert ((got[:2].square() - wanted[:2].square()).abs() <= 2 * rounding[:2]).all()
+    wide = batch_of(loss, np.ones((7, 6)), np.zeros((6, 7)))
+    assert trace_squared.orthonormal_error(wide, time).isnan().all()
+
+
 def test_saddles_keep_their_loss_and_all_others_lose_it() -> None:
     loss, pair = case()
     for w in (2.0, -2.0):

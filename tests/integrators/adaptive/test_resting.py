@@ -46,26 +46,23 @@ def solve(stepper: Stabilised | Resting, Z: Tensor, times: list[float], max_step
     return integrate(stepper, Z, torch.tensor(times, dtype=torch.float64), max_steps=max_steps)
 
 
+@pytest.mark.parametrize("member", range(3))
 @pytest.mark.parametrize("factors", [False, True])
-def test_a_far_horizon_costs_no_more_and_is_right(factors: bool) -> None:
-    Z, times = starts(), [5.0, 30.0, 200.0, 1000.0]
-    plain = solve(bare(Z), Z, times)
-    far = solve(resting(Z, factors), Z, [*times, 1e9])
-    assert far.status == [Status.COMPLETED] * 3
-    assert all(one <= other + 40 for one, other in zip(far.steps, plain.steps, strict=True))
+def test_a_far_horizon_costs_no_more_and_is_right(member: int, factors: bool) -> None:
+    """The same steps on the way, so that the two differ by what rest leaves out alone."""
+    Z, times = starts()[member : member + 1], [5.0, 30.0, 200.0, 1000.0]
+    plain, far = solve(bare(Z), Z, times), solve(resting(Z, factors), Z, [*times, 1e9])
+    assert far.status == [Status.COMPLETED] and far.steps[0] <= plain.steps[0] + 40
     for one, other in zip(far.states[:4], plain.states, strict=True):
-        for member in range(3):
-            B, C = (X[member] for X in one.unbind(1))
-            product = B @ C.mT
-            b, c = (X[member] for X in other.unbind(1))
-            allowed = ATOL * 5 + RTOL * torch.linalg.matrix_norm(product)
-            assert torch.linalg.matrix_norm(product - b @ c.mT) <= allowed
-            if factors:
-                difference = torch.linalg.vector_norm(one[member] - other[member])
-                assert difference <= ATOL * math.sqrt(20) + RTOL * torch.linalg.vector_norm(one[member])
+        first, second = (X[:, 0] @ X[:, 1].mT for X in (one, other))
+        allowed = ATOL * 5 + RTOL * torch.linalg.matrix_norm(second)
+        assert torch.linalg.matrix_norm(first - second) <= allowed
+        if factors:
+            allowed = ATOL * math.sqrt(20) + RTOL * torch.linalg.vector_norm(other)
+            assert torch.linalg.vector_norm(one - other) <= allowed
     limit = torch.diag(SIGMA * (torch.arange(5) < 2))
     B, C = far.states[-1].unbind(1)
-    torch.testing.assert_close(B @ C.mT, limit.expand(3, 5, 5), rtol=0, atol=2 * RTOL)
+    torch.testing.assert_close(B @ C.mT, limit[None], rtol=0, atol=2 * RTOL)
 
 
 @pytest.mark.parametrize("factors", [False, True])
