@@ -136,7 +136,7 @@ def test_functions_of_the_state_wait_for_no_one(trace: bool, monkeypatch: pytest
 
     from flowsim.integrators.adaptive.driver import Solve
 
-    for name in ("block", "after"):
+    for name in ("block", "_flush", "_going_on"):
         inner = getattr(Solve, name)
 
         def counted(*given, inner=inner):  # type: ignore[no-untyped-def]

@@ -56,6 +56,7 @@ COORDINATES, LANDSCAPE = "flowsim/dynamics/coordinates.py", "flowsim/dynamics/la
 DESCENT, WINDOWS = "flowsim/dynamics/descent.py", "flowsim/dynamics/sequential.py"
 SOLVE, BALANCED = "flowsim/integrators/solve.py", "flowsim/integrators/exact/balanced.py"
 INITIAL, EXECUTE = "flowsim/problem/initial.py", "flowsim/sweep/execute.py"
+DRIVER = "flowsim/integrators/adaptive/driver.py"
 THEORY, RATES = "flowsim/theory/frobenius.py", "flowsim/theory/rates.py"
 
 ORDERS = '"a_first": a_first, "b_first": b_first'
@@ -305,5 +306,38 @@ MUTANTS = (
         "loss_below_the_floor_passes", "a loss below the lowest possible value is let through",
         "flowsim/checks/limit_checks.py", "if last < floor - error - rounding:", "if False:",
         "checks/test_limit_checks.py::test_a_loss_off_the_floor_fails",
+    ),
+    # The resident integrator and its steppers.
+    Mutant(
+        "every_step_accepted", "the driver accepts whatever the error is",
+        DRIVER, "accept = running & (ratio <= 1)", "accept = running & (ratio <= 1e6)",
+        "integrators/adaptive/test_driver.py::test_the_error_falls_with_rtol_also_between_steps",
+    ),
+    Mutant(
+        "hardest_member_decides", "the largest error of the batch decides for all of its members",
+        DRIVER, "ratio = torch.where(finite, ratio, HOPELESS)",
+        "ratio = torch.where(finite, ratio, HOPELESS).amax().expand_as(ratio)",
+        "integrators/adaptive/test_driver.py::test_one_hard_member_costs_the_easy_ones_nothing",
+    ),
+    Mutant(
+        "coefficient_of_the_pair", "one coefficient of Tsitouras' pair off in its fourth digit",
+        "flowsim/integrators/adaptive/tsit5.py", "0.335480655492357)", "0.335580655492357)",
+        "integrators/adaptive/test_tsit5.py::test_the_orders_of_the_pair",
+    ),
+    Mutant(
+        "kick_of_the_wrong_sign", "the splitting's linear part moves B by e^(-Et/2)",
+        "flowsim/integrators/adaptive/splitting.py", "angle = (0.25 * spans", "angle = (-0.25 * spans",
+        "integrators/adaptive/test_splitting.py::test_the_order_in_the_product_and_in_the_factors",
+    ),
+    Mutant(
+        "rest_before_arrival", "a state rests a thousand tolerances before it has arrived",
+        "flowsim/integrators/adaptive/standing.py", "REST = 0.5", "REST = 500.0",
+        "integrators/adaptive/test_splitting.py::test_a_flow_that_has_arrived_rests",
+    ),
+    Mutant(
+        "leak_of_one_side", "the certificate of small spaces forgets what Δᵀ takes out of them",
+        "flowsim/dynamics/reduction.py", "torch.linalg.matrix_norm(self.leak_c @ C)",
+        "0 * torch.linalg.matrix_norm(self.leak_c @ C)",
+        "dynamics/test_reduction.py::test_velocity_is_the_user_s_but_for_the_leak",
     ),
 )  # fmt: skip

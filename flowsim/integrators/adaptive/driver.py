@@ -71,6 +71,15 @@ class Batch:
         index = torch.tensor(members, dtype=torch.int64, device=self.place.device)
         return self.each(lambda tensor: tensor[index])
 
+    @classmethod
+    def joined(cls, parts: list[Batch]) -> Batch:
+        """Several as one."""
+        if len(parts) == 1:
+            return parts[0]
+        names = [one.name for one in fields(cls) if one.name != "carry"]
+        carry = tuple(torch.cat(tensors) for tensors in zip(*(part.carry for part in parts), strict=True))
+        return cls(carry=carry, **{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
     def clone(self) -> Batch:
         """A copy in tensors of its own."""
         return self.each(torch.clone)
@@ -88,6 +97,29 @@ class Batch:
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         carry = tuple(change(tensor) for tensor in values.pop("carry"))
         return Batch(carry=carry, **{name: change(tensor) for name, tensor in values.items()})
+
+
+@dataclass
+class Group:
+    """Trajectories that take the next block at one setting of the stepper.
+
+    Attributes
+    ----------
+    setting : int
+    batch : Batch
+    alive : list of bool
+        Which of them are not done.
+    first : float
+        The earliest of the times of these.
+    ahead : float
+        Steps that the slowest needs at its present step.
+    """
+
+    setting: int
+    batch: Batch
+    alive: list[bool]
+    first: float
+    ahead: float
 
 
 @dataclass
@@ -126,14 +158,14 @@ def integrate(
     trajectory notices.
     """
     solve = Solve(stepper, start, times, max_steps, states=states, record=record, block=block)
-    batch = solve.begin()
+    groups = solve.begin()
     steps = solve.block
     if capture and start.is_cuda:
         from flowsim.integrators.adaptive.capture import Captured  # it needs this module
 
         steps = Captured(solve)
-    while len(batch.place):
-        batch = solve.after(*steps(batch))
+    while groups:
+        groups = solve.sorted([part for group in groups for part in solve.advance(group, steps)])
     return solve.result()
 
 
@@ -149,9 +181,8 @@ class Solve:
         self.stop = self.times[-1]
         self.shortest = 16 * EPS * (EPS * self.stop)
         self.most = max(1, min(block, stepper.block, PATH_ENTRIES // max(start.numel(), 1)))
-        self.length = self.most
+        self.length, self.choosing = self.most, False
         self._host_times: list[float] = self.times.tolist()
-        self._reached = 0  # wanted times that every running trajectory has passed
         count, size = len(times), len(start)
         self.states = start.new_full((count, *start.shape), torch.nan) if states else None
         self.functions: dict[str, Tensor] = {}
@@ -160,12 +191,11 @@ class Solve:
         self.status = torch.full((size,), _RUNNING, device=start.device)
         self.accepted, self.tried, self.evaluations = (torch.zeros_like(self.status) for _ in range(3))
 
-    def begin(self) -> Batch:
-        """The batch at time 0, without those that cannot start or have nowhere to go."""
+    def begin(self) -> list[Group]:
+        """The trajectories at time 0, without those that cannot start or have nowhere to go."""
         everyone = torch.arange(len(self.start), device=self.start.device)
         if self._host_times[0] == 0:
             self._store(0, self.start[None], everyone, torch.ones_like(everyone, dtype=torch.bool)[None])
-            self._reached = 1
         y, carry = self.stepper.begin(self.start)
         sound = torch.isfinite(y.flatten(1)).all(1)
         for tensor in carry:
@@ -176,12 +206,64 @@ class Solve:
         zero, one = torch.zeros_like(self.status), torch.ones_like(self.t)
         batch = Batch(everyone, y, carry, self.t.clone(), h, one, zero, zero.clone(), zero + 1, status)
         self._note(batch)
-        demand = self.stepper.demand(y, carry, h)
-        wish = torch.zeros_like(h) if demand is None else torch.where(status == _RUNNING, demand, 0.0)
-        largest, *ended = torch.cat([wish.max()[None], status.to(wish)]).tolist()
-        if demand is not None:
-            self.stepper.prepare(largest)
-        return batch.keep([place for place, code in enumerate(ended) if code == _RUNNING])
+        return self.sorted(self._going_on(batch, self.stepper.setting, self._facts(batch)))
+
+    def advance(self, group: Group, steps: Callable[[Batch], tuple[Batch, Path]]) -> list[Group]:
+        """A block of steps, its output, and those that go on, by the setting that suits each."""
+        self.stepper.use(group.setting)
+        # Where settings change between blocks, these have one length: a trajectory's steps must not depend on others.
+        self.length = self.most if self.choosing else max(1, math.ceil(min(self.most, group.ahead)))
+        batch, path = steps(group.batch)
+        facts = self._facts(batch)
+        # Those that were done before are at the end of all times, and wanted none of this block.
+        reached = [time for time, one in zip(facts[0], group.alive, strict=True) if one]
+        first, last = (bisect.bisect_right(self._host_times, time) for time in (group.first, max(reached)))
+        self._flush(batch, path, first, last)
+        self._note(batch)
+        return self._going_on(batch, group.setting, facts)
+
+    def sorted(self, parts: list[Group]) -> list[Group]:
+        """Trajectories at equal settings as one batch."""
+        together: dict[int, list[Group]] = {}
+        for part in parts:
+            together.setdefault(part.setting, []).append(part)
+        return [
+            Group(
+                setting, Batch.joined([one.batch for one in same]), [alive for one in same for alive in one.alive],
+                min(one.first for one in same), max(one.ahead for one in same),
+            )
+            for setting, same in together.items()
+        ]  # fmt: skip
+
+    def _facts(self, b: Batch) -> list[list[float]]:
+        """Time, steps ahead, demand, and whether it runs, of each trajectory: the one host read of a block."""
+        running, demand = b.status == _RUNNING, self.stepper.demand(b.y, b.carry, b.h)
+        self.choosing = demand is not None
+        ahead = torch.where(running, (self.stop - b.t) / b.h, 0.0).nan_to_num(nan=torch.inf)
+        wish = torch.zeros_like(b.h) if demand is None else demand
+        facts: list[list[float]] = torch.stack([b.t, ahead, wish, running.to(b.t)]).tolist()
+        return facts
+
+    def _going_on(self, batch: Batch, setting: int, facts: list[list[float]]) -> list[Group]:
+        """Those that run, by setting; the others stay among them while these are the more."""
+        times, ahead, demand, running = facts
+        chosen: dict[int, list[int]] = {}
+        for place, one in enumerate(running):
+            if one:
+                chosen.setdefault(self.stepper.choose(demand[place], setting), []).append(place)
+        if self.states is None and not all(running):
+            self.last[batch.place] = self.stepper.output(batch.y, batch.carry)
+        groups = []
+        for own, members in chosen.items():
+            most = len(members) > len(running) // 2 and len(chosen) == 1
+            alive = [bool(one) for one in running] if most else [True] * len(members)
+            groups.append(
+                Group(
+                    own, batch if most else batch.keep(members), alive, min(times[place] for place in members),
+                    max(ahead[place] for place in members),
+                )
+            )  # fmt: skip
+        return groups
 
     def block(self, batch: Batch) -> tuple[Batch, Path]:
         """A block of steps; nothing is read by the host."""
@@ -224,28 +306,6 @@ class Solve:
             t, following, torch.where(accept, ratio.clamp_min(CALM), b.error), b.accepted + accept, tried,
             b.evaluations + self.stepper.cost * running, torch.where(running, ended, b.status),
         )  # fmt: skip
-
-    def after(self, batch: Batch, path: Path) -> Batch:
-        """Output of a block, the setting of the next, and those that go on."""
-        running = batch.status == _RUNNING
-        demand = self.stepper.demand(batch.y, batch.carry, batch.h)
-        wish = torch.zeros_like(batch.h) if demand is None else torch.where(running, demand, 0.0)
-        behind = torch.where(running, batch.t, torch.inf)
-        ahead = torch.where(running, (self.stop - batch.t) / batch.h, 0.0)
-        facts = torch.stack([behind.min(), batch.t.max(), wish.max(), ahead.max()])
-        first, last, largest, steps, *alive = torch.cat([facts, running.to(facts)]).tolist()  # the one host read
-        # A block does not go on for longer than its steps, which mostly grow, can be needed.
-        self.length = self.most if math.isnan(steps) else max(1, math.ceil(min(self.most, steps)))
-        self._flush(batch, path, self._reached, bisect.bisect_right(self._host_times, last))
-        self._reached = min(bisect.bisect_right(self._host_times, first), len(self._host_times))
-        self._note(batch)
-        if sum(alive) <= len(alive) // 2:
-            if self.states is None:
-                self.last[batch.place] = self.stepper.output(batch.y, batch.carry)
-            batch = batch.keep([place for place, one in enumerate(alive) if one])
-        if demand is not None:
-            self.stepper.prepare(largest)
-        return batch
 
     def _flush(self, batch: Batch, path: Path, first: int, last: int) -> None:
         """Store what a block's trajectories were at the wanted times number first … last − 1 that it passed."""

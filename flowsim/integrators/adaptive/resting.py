@@ -7,8 +7,6 @@ once a step; from then on a step keeps the state, and may be as long as is asked
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-
 import torch
 from torch import Tensor
 
@@ -74,15 +72,18 @@ class Resting:
         demand = self.stepper.demand(y, carry[:-1], h)
         return None if demand is None else torch.where(carry[-1][:, 0] > 0, 0.0, demand)
 
-    def prepare(self, demand: float) -> None:
-        """The setting of the stepper; the present one where all rest."""
-        if demand > 0:
-            self.stepper.prepare(demand)
-
     @property
-    def setting(self) -> Hashable:
+    def setting(self) -> int:
         """That of the stepper."""
         return self.stepper.setting
+
+    def choose(self, demand: float, present: int) -> int:
+        """That of the stepper; the present one at rest."""
+        return self.stepper.choose(demand, present) if demand > 0 else present
+
+    def use(self, setting: int) -> None:
+        """As the stepper."""
+        self.stepper.use(setting)
 
     def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
         """States a shorter time after earlier ones, some of which were on their way and some at rest."""

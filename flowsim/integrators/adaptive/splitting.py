@@ -24,7 +24,6 @@ steps: by ten where rtol is small and B and C themselves are judged.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
 from typing import NamedTuple
 
 import torch
@@ -166,13 +165,17 @@ class Splitting:
         """No setting to choose: one form of the exact flow serves every h."""
         return None
 
-    def prepare(self, demand: float) -> None:
-        """No setting to choose."""
-
     @property
-    def setting(self) -> Hashable:
+    def setting(self) -> int:
         """The only one."""
-        return self.name
+        return 0
+
+    def choose(self, demand: float, present: int) -> int:
+        """The only one."""
+        return present
+
+    def use(self, setting: int) -> None:
+        """It is in use."""
 
     def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
         """With one member fewer, whose error is what the step's estimate is of: at most a few times the tolerance.

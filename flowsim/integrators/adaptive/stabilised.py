@@ -133,6 +133,7 @@ class Stabilised(FieldStepper):
     """
 
     name = "stabilised"
+    block = 16  # the formula is chosen anew after so many steps
 
     def __init__(self, field: Field, like: Tensor, *, rtol: float, atol: float, spectral_radius: Radius) -> None:
         super().__init__(field, rtol=rtol, atol=atol)
@@ -178,23 +179,27 @@ class Stabilised(FieldStepper):
         """h·ρ, what the stability interval has to hold."""
         return h * carry[1][:, 0]
 
-    def prepare(self, demand: float) -> None:
+    @property
+    def setting(self) -> int:
+        """Place of the present formula."""
+        return self._place
+
+    def choose(self, demand: float, present: int) -> int:
         """The formula with the fewest evaluations for each unit of time.
 
         Near the end of its interval a formula sees errors that are its own: a demand as large as the interval is
         only known not to be smaller, and a longer formula comes next.
         """
         first = 0
-        if demand >= self._formulas[self._place][1]:
-            first = min(self._place + 1, len(self._formulas) - 1)
+        if demand >= self._formulas[present][1]:
+            first = min(present + 1, len(self._formulas) - 1)
 
         def evaluations(place: int) -> float:
             formula, interval = self._formulas[place]
             return formula.cost / max(min(demand, interval), math.ulp(0.0))
 
-        self._place = min(range(first, len(self._formulas)), key=evaluations)
+        return min(range(first, len(self._formulas)), key=evaluations)
 
-    @property
-    def setting(self) -> int:
-        """Place of the present formula."""
-        return self._place
+    def use(self, setting: int) -> None:
+        """The formula at that place."""
+        self._place = setting

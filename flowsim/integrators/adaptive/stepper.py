@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -53,12 +53,15 @@ class Stepper(Protocol):
     def demand(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor | None:
         """What the setting of the next block depends on, (S,); None: nothing."""
 
-    def prepare(self, demand: float) -> None:
-        """Choose the setting of the next block for the largest demand of the batch."""
-
     @property
-    def setting(self) -> Hashable:
-        """The present setting: steps at equal settings run the same operations."""
+    def setting(self) -> int:
+        """The present setting, the first one at the beginning: steps at equal settings run the same operations."""
+
+    def choose(self, demand: float, present: int) -> int:
+        """The setting that suits a trajectory with this demand and its present setting."""
+
+    def use(self, setting: int) -> None:
+        """Make it the present one."""
 
     def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
         """States `h` (S,) after earlier states y of the same trajectories, less than the step accepted there."""
@@ -113,13 +116,17 @@ class FieldStepper:
         """No setting to choose."""
         return None
 
-    def prepare(self, demand: float) -> None:
-        """No setting to choose."""
-
     @property
-    def setting(self) -> Hashable:
+    def setting(self) -> int:
         """The only one."""
-        return None
+        return 0
+
+    def choose(self, demand: float, present: int) -> int:
+        """The only one."""
+        return present
+
+    def use(self, setting: int) -> None:
+        """It is in use."""
 
     def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
         """One step of every member."""

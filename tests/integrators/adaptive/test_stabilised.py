@@ -18,7 +18,7 @@ from flowsim.integrators.adaptive.driver import integrate
 from flowsim.integrators.adaptive.radius import frobenius_radius, largest_eigenvalue
 from flowsim.integrators.adaptive.stabilised import MARGIN, TSIT5_INTERVAL, Pair, Stabilised, StabilisedPair, pairs
 from flowsim.integrators.adaptive.tsit5 import Tsit5
-from flowsim.integrators.base import Status
+from flowsim.integrators.base import Integrated, Status
 from tests.stabilised.formula import ERROR, ESTIMATE, INTERNAL, LEAD, STAGES, ZD, Formula
 from tests.stabilised.search import improve
 from tests.stabilised.table import formulas, stored
@@ -273,7 +273,7 @@ def test_largest_eigenvalue_in_any_range() -> None:
 
 
 def choice(demand: float, stepper: Stabilised) -> int:
-    stepper.prepare(demand)
+    stepper.use(stepper.choose(demand, stepper.setting))
     return stepper.cost
 
 
@@ -284,13 +284,13 @@ def test_the_pair_of_a_block_is_the_cheapest_for_its_demand() -> None:
     costs = [6, *(pair.stages for pair in pairs())]
     reaches = [TSIT5_INTERVAL * MARGIN, *(pair.interval * MARGIN for pair in pairs())]
     for demand in (0.0, 0.1, 2.0, 6.0, 12.0, 25.0, 1e3, 1e9):
-        stepper.prepare(0.0)
+        stepper.use(stepper.choose(0.0, stepper.setting))
         cost = choice(demand, stepper)
         best = min(c / min(demand, reach) if demand else c for c, reach in zip(costs, reaches, strict=True))
         assert cost / min(demand, reaches[costs.index(cost)]) == best if demand else cost == 6
         assert stepper.longest(y, carry).tolist() == [reaches[costs.index(cost)]] * 2
     # At the end of Tsitouras' interval its own estimate holds the demand back.
-    stepper.prepare(0.0)
+    stepper.use(stepper.choose(0.0, stepper.setting))
     assert choice(1.001 * reaches[0], stepper) == costs[1]
     assert stepper.demand(y, carry, tensor(2.0, 3.0)).tolist() == [2.0, 3.0]
 
@@ -298,7 +298,7 @@ def test_the_pair_of_a_block_is_the_cheapest_for_its_demand() -> None:
 def test_a_member_does_not_depend_on_the_others() -> None:
     Z = torch.from_numpy(np.random.default_rng(5).normal(size=(5, 2, 3, 2)))
     stepper = Stabilised(flow, Z, rtol=1e-6, atol=1e-9, spectral_radius=frobenius_radius(LANDSCAPE))
-    stepper.prepare(20.0)
+    stepper.use(stepper.choose(20.0, stepper.setting))
     h = torch.linspace(0.01, 0.2, 5, dtype=torch.float64)
     together = stepper.step(*stepper.begin(Z), h)
     for i in range(5):
@@ -315,8 +315,33 @@ def test_nothing_is_read_by_the_host() -> None:
             lambda Z: velocity(landscape, Z), Z, rtol=1e-6, atol=1e-9, spectral_radius=frobenius_radius(landscape)
         )
         for demand in (1.0, 10.0):
-            stepper.prepare(demand)
+            stepper.use(stepper.choose(demand, stepper.setting))
             y, carry = stepper.begin(Z)
             h = stepper.longest(y, carry)
             y, ratio, carry = stepper.step(y, carry, h)
             assert stepper.demand(y, carry, h).shape == ratio.shape == (3,)
+
+
+def test_a_trajectory_takes_the_same_formulas_alone_and_in_any_batch() -> None:
+    """Formulas are chosen for each member by its own demand: what is stiff beside it changes none of its steps."""
+    sigma = torch.tensor([1.0, 0.9, 0.1, 0.05], dtype=torch.float64)
+    landscape = FrobeniusLandscape(sigma, 4)
+    Z = torch.randn(4, 2, 4, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    Z = Z * torch.tensor([0.05, 0.5, 2.0, 6.0], dtype=torch.float64).view(-1, 1, 1, 1)
+    times = torch.tensor([3.0, 60.0, 150.0], dtype=torch.float64)
+
+    def run(members: list[int]) -> Integrated:
+        start = Z[members]
+        stepper = Stabilised(
+            lambda y: velocity(landscape, y), start, rtol=1e-6, atol=1e-9, spectral_radius=frobenius_radius(landscape)
+        )
+        return integrate(stepper, start, times, max_steps=10_000)
+
+    alone = [run([member]) for member in range(4)]
+    assert len({one.evaluations[0] / one.steps[0] for one in alone}) > 1  # other formulas for other members
+    for order in ([0, 1, 2, 3], [3, 1, 0, 2], [2, 0]):
+        together = run(order)
+        for place, member in enumerate(order):
+            assert together.steps[place] == alone[member].steps[0]
+            assert together.evaluations[place] == alone[member].evaluations[0]
+            torch.testing.assert_close(together.states[:, place], alone[member].states[:, 0], rtol=1e-10, atol=1e-11)
