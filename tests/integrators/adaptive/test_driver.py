@@ -218,3 +218,18 @@ def test_memory_bounds_the_length_of_a_block(monkeypatch: pytest.MonkeyPatch) ->
     small = solve(flow, Z, grid)
     monkeypatch.undo()
     torch.testing.assert_close(small.states, solve(flow, Z, grid).states, rtol=1e-13, atol=1e-13)
+
+
+def test_a_step_that_errs_too_much_is_taken_again() -> None:
+    """A rate that sets in at t = 2: steps have grown until there, and the first ones beyond it must be refused."""
+
+    def late(y: Tensor) -> Tensor:
+        """y' = 1 for the clock y_1, and y_2' = −200·s(y_1)·y_2, s a switch of width 1/20."""
+        return torch.stack([torch.ones_like(y[:, 0]), -200 * torch.sigmoid(20 * (y[:, 0] - 2)) * y[:, 1]], dim=1)
+
+    got = solve(late, torch.tensor([[0.0, 1.0]], dtype=torch.float64), times(2.0, 2.05), rtol=1e-6, atol=1e-9)
+    integral = [math.log1p(math.exp(20 * (t - 2))) / 20 for t in (2.0, 2.05)]
+    for place, value in enumerate(integral):
+        assert float(got.states[place, 0, 1]) == pytest.approx(math.exp(-200 * value), abs=1e-5)
+    refused = (got.evaluations[0] - 1 - 2 * 7) // 6 - got.steps[0]
+    assert refused >= 1
