@@ -51,13 +51,16 @@ def simulate(
     window : float, optional
         Required by the sequential flow.
     solver : str
-        `auto` (closed form where one holds), `exact`, `adaptive`, or a torchdiffeq method name.
+        `auto` (closed form where one holds), `exact`, `adaptive` (which picks a stepper), a stepper's name
+        (`splitting4`, `splitting6`, `stabilised`, `tsit5`), or a torchdiffeq method name.
     rtol, atol : float
-        Tolerances of a numerical solver, in a norm of the whole state that no rotation changes.
+        Tolerances of a step of a numerical solver, in a norm of A and B (a splitting with `error="product"`: of BA)
+        that no rotation changes.
     device : str
         `auto`, `cpu`, `cuda`, …
     error : str
-        `factors`: A and B are those of the flow. `product`: BA is; A and B up to an orthogonal r × r matrix.
+        `factors`: A and B are those of the flow. `product`: BA is; A and B up to an orthogonal r × r matrix (closed
+        forms) or to fewer digits (splittings).
     reach : float
         `outcome` is `reached` when the excess loss is below this share of its start.
     save : str

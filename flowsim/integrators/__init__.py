@@ -1,1 +1,1 @@
-"""Ways to solve a flow: closed forms where one holds, torchdiffeq elsewhere, and the choice between them."""
+"""Ways to solve a flow: closed forms where one holds, flowsim's own integrator elsewhere, torchdiffeq as the oracle."""

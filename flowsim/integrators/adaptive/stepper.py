@@ -18,7 +18,7 @@ class Stepper(Protocol):
     Attributes
     ----------
     name : str
-        Stored with every trajectory.
+        As in `adaptive.STEPPERS`.
     order : int
         k of the controller: the estimate of a step's error falls like h^k.
     cost : int
