@@ -34,7 +34,7 @@ from flowsim.integrators.adaptive.graph_flow import Coefficients, Exponents, adv
 from flowsim.integrators.adaptive.nearly_balanced import applicable, turned
 from flowsim.integrators.adaptive.small import inverse, lyapunov
 from flowsim.integrators.adaptive.standing import Standing, standing
-from flowsim.integrators.adaptive.stepper import Carry, norm
+from flowsim.integrators.adaptive.stepper import Carry, OneSetting, norm
 from flowsim.integrators.exact.balanced import imbalance_value, rotated_modes
 from flowsim.integrators.exact.one_shot import Rates
 
@@ -82,7 +82,7 @@ class Constants(NamedTuple):
     rest: Tensor
 
 
-class Splitting:
+class Splitting(OneSetting):
     """Steps of the flow on ½‖Σ − BCᵀ‖² from factors with nearly scalar BᵀB − CᵀC.
 
     Parameters
@@ -160,22 +160,6 @@ class Splitting:
         """½/‖E‖, or as long as the state is at rest."""
         c = Constants(*carry)
         return torch.maximum(LONGEST / c.speeds.abs().amax(-1), c.rest[:, 0]).to(torch.float64)
-
-    def demand(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor | None:
-        """No setting to choose: one form of the exact flow serves every h."""
-        return None
-
-    @property
-    def setting(self) -> int:
-        """The only one."""
-        return 0
-
-    def choose(self, demand: float, present: int) -> int:
-        """The only one."""
-        return present
-
-    def use(self, setting: int) -> None:
-        """It is in use."""
 
     def inside(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor:
         """With one member fewer, whose error is what the step's estimate is of: at most a few times the tolerance.

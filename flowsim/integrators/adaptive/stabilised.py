@@ -30,11 +30,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from flowsim.integrators.adaptive.embedded import EmbeddedPair
 from flowsim.integrators.adaptive.radius import Radius
-from flowsim.integrators.adaptive.stepper import Carry, Field, FieldStepper, per_member
+from flowsim.integrators.adaptive.stepper import Carry, Field, FieldStepper
 from flowsim.integrators.adaptive.tsit5 import Tsit5
 
 TABLE = Path(__file__).with_name("stabilised_pairs.json")
@@ -79,39 +79,14 @@ def pairs() -> tuple[Pair, ...]:
     )
 
 
-class StabilisedPair(FieldStepper):
+class StabilisedPair(EmbeddedPair):
     """Steps of one pair of the table, however long."""
 
     name = "stabilised"
 
     def __init__(self, field: Field, like: Tensor, pair: Pair, *, rtol: float, atol: float) -> None:
-        super().__init__(field, rtol=rtol, atol=atol)
+        super().__init__(field, like, order=pair.order, rows=pair.rows, error=pair.error, rtol=rtol, atol=atol)
         self.pair = pair
-        self._rows = [like.new_tensor(row) for row in pair.rows]
-        self._error = like.new_tensor(pair.error)
-
-    @property
-    def order(self) -> int:
-        """k of the controller."""
-        return self.pair.order
-
-    @property
-    def cost(self) -> int:
-        """Evaluations of one step."""
-        return self.pair.stages
-
-    def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
-        """One step of every member."""
-        # Stages first, times h: what a stage is evaluated at is then one matrix-vector product added to y.
-        stages = y.new_empty(self.pair.stages + 1, *y.shape)
-        flat, length, start = stages.view(len(stages), -1).mT, per_member(h, y), y.reshape(-1)
-        slope, new = carry[0], y
-        for place, row in enumerate(self._rows, start=1):
-            torch.mul(slope, length, out=stages[place - 1])
-            new = torch.addmv(start, flat[:, :place], row).view_as(y)
-            slope = self.field(new)
-        torch.mul(slope, length, out=stages[-1])
-        return new, self.ratio((flat @ self._error).view_as(y), y, new), (slope,)
 
 
 class Stabilised(FieldStepper):
@@ -138,14 +113,14 @@ class Stabilised(FieldStepper):
     def __init__(self, field: Field, like: Tensor, *, rtol: float, atol: float, spectral_radius: Radius) -> None:
         super().__init__(field, rtol=rtol, atol=atol)
         self.spectral_radius = spectral_radius
-        self._formulas: list[tuple[Tsit5 | StabilisedPair, float]] = [
+        self._formulas: list[tuple[EmbeddedPair, float]] = [
             (Tsit5(field, like, rtol=rtol, atol=atol), MARGIN * TSIT5_INTERVAL),
             *((StabilisedPair(field, like, one, rtol=rtol, atol=atol), MARGIN * one.interval) for one in pairs()),
         ]
         self._place = 0
 
     @property
-    def _formula(self) -> Tsit5 | StabilisedPair:
+    def _formula(self) -> EmbeddedPair:
         return self._formulas[self._place][0]
 
     @property

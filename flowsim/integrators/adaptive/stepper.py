@@ -74,7 +74,27 @@ class Stepper(Protocol):
         """States y in the coordinates of the start."""
 
 
-class FieldStepper:
+class OneSetting:
+    """A stepper without settings to choose between."""
+
+    def demand(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor | None:
+        """No setting to choose."""
+        return None
+
+    @property
+    def setting(self) -> int:
+        """The only one."""
+        return 0
+
+    def choose(self, demand: float, present: int) -> int:
+        """The only one."""
+        return present
+
+    def use(self, setting: int) -> None:
+        """It is in use."""
+
+
+class FieldStepper(OneSetting):
     """What all steppers of y' = field(y) have in common: they carry the slope, in the coordinates of the start.
 
     The norm of a trajectory is that of all its entries, ‖e‖ ≤ atol·√N + rtol·max(‖y‖, ‖y⁺‖): no rotation of rows
@@ -111,22 +131,6 @@ class FieldStepper:
     def longest(self, y: Tensor, carry: Carry) -> Tensor | None:
         """Any step."""
         return None
-
-    def demand(self, y: Tensor, carry: Carry, h: Tensor) -> Tensor | None:
-        """No setting to choose."""
-        return None
-
-    @property
-    def setting(self) -> int:
-        """The only one."""
-        return 0
-
-    def choose(self, demand: float, present: int) -> int:
-        """The only one."""
-        return present
-
-    def use(self, setting: int) -> None:
-        """It is in use."""
 
     def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
         """One step of every member."""

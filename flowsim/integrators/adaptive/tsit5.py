@@ -8,12 +8,11 @@ Comput. Math. Appl. 62. doi:10.1016/j.camwa.2011.06.002
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from flowsim.integrators.adaptive.stepper import Carry, Field, FieldStepper, per_member
+from flowsim.integrators.adaptive.embedded import EmbeddedPair
+from flowsim.integrators.adaptive.stepper import Field
 
-STAGES = 6  # evaluations of a step
 _A = (
     (0.161,),
     (-0.008480655492356989, 0.335480655492357),
@@ -28,27 +27,10 @@ _ERROR = (
 )  # fmt: skip
 
 
-class Tsit5(FieldStepper):
+class Tsit5(EmbeddedPair):
     """y' = field(y) by steps of order 5, the error estimated by an embedded solution of order 4."""
 
     name = "tsit5"
-    order = 5
-    cost = STAGES
 
     def __init__(self, field: Field, like: Tensor, *, rtol: float, atol: float) -> None:
-        super().__init__(field, rtol=rtol, atol=atol)
-        self._rows = [like.new_tensor(row) for row in _A]
-        self._error = like.new_tensor(_ERROR)
-
-    def step(self, y: Tensor, carry: Carry, h: Tensor) -> tuple[Tensor, Tensor, Carry]:
-        """One step of every member."""
-        # Stages first: a combination of them is one matrix-vector product.
-        stages = y.new_empty(STAGES + 1, *y.shape)
-        flat = stages.view(STAGES + 1, -1)
-        stages[0] = carry[0]
-        length, new = per_member(h, y), y
-        for place, row in enumerate(self._rows, start=1):
-            new = torch.addcmul(y, length, (row @ flat[:place]).view_as(y))
-            stages[place] = self.field(new)
-        error = length * (self._error @ flat).view_as(y)
-        return new, self.ratio(error, y, new), (stages[STAGES],)
+        super().__init__(field, like, order=5, rows=_A, error=_ERROR, rtol=rtol, atol=atol)
