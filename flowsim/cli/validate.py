@@ -6,19 +6,19 @@ from pathlib import Path
 
 import click
 
-from flowsim.cli.common import debug_option, note, say, worst
+from flowsim.cli.common import PathName, debug_option, note, say, worst
 from flowsim.errors import InputError
 
 
 @click.command()
-@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...", type=click.Path(path_type=Path))
+@click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...", type=PathName())
 @debug_option
 @click.pass_context
 def validate(ctx: click.Context, scenarios: tuple[Path, ...]) -> None:
     """Look for mistakes in scenarios; nothing is computed.
 
     Every mistake of every file is told at once, on stderr, with its line and column and what to do about it.
-    The exit code is 2 if there is any.
+    The exit code is 2 if there is any. Of a sweep every point is looked at, and their number is told.
 
     \b
     Example:
@@ -37,6 +37,14 @@ def validate(ctx: click.Context, scenarios: tuple[Path, ...]) -> None:
             continue
         for warning in document.warnings:
             note(f"{path}: warning: {warning}")
-        count = len(document.warnings)
-        say(f"{path}: ok" + (f", {count} warning{'s' * (count > 1)}" if count else ""))
+        facts = [f"{path}: ok"]
+        if document.axes:
+            facts.append(_counted(len(document.points), "point"))
+        if document.warnings:
+            facts.append(_counted(len(document.warnings), "warning"))
+        say(", ".join(facts))
     ctx.exit(worst(codes))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count > 1)}"

@@ -6,9 +6,11 @@ from flowsim.scenario.digest import digest_of
 from flowsim.scenario.model import Scenario
 from flowsim.scenario.read import Document, WeightFile, parse_scenario, read_scenario
 from flowsim.scenario.schema import schema_text
+from flowsim.scenario.sweep import Axis
 from flowsim.scenario.weights import load_matrix_file
 
 __all__ = [
+    "Axis",
     "Document",
     "Scenario",
     "WeightFile",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -186,10 +187,12 @@ def _seen(value: Any) -> str:
 def _unknown_key(tree: Tree, model: type[BaseModel], path: Path) -> None:
     word = str(path[-1])
     siblings = [name for part in _models(_annotation(model, path[:-1], tree.data)) for name in part.model_fields]
-    hint = suggestion(word, siblings)
-    if not hint:
-        elsewhere = [dotted(other) for other in _all_paths(model, ()) if other[-1] == word]
-        hint = f" (did you mean {elsewhere[0]}?)" if elsewhere else ""
+    # The same word elsewhere is meant rather than a similar one here; the nearest of several.
+    elsewhere = [other for other in _all_paths(model, ()) if other[-1] == word]
+    nearest = max(elsewhere, key=lambda other: _shared(other, path), default=None)
+    hint = f" (did you mean {dotted(nearest)}?)" if nearest else suggestion(word, siblings)
+    if nearest == path:  # a key of another kind
+        hint = ""
     section = dotted(path[:-1])
     tree.add(
         path,
@@ -197,6 +200,11 @@ def _unknown_key(tree: Tree, model: type[BaseModel], path: Path) -> None:
         f"Keys {'of ' + section if section else 'are'}: {', '.join(siblings)}.",
         key=True,
     )
+
+
+def _shared(one: Path, other: Path) -> int:
+    """How many keys two paths begin with alike."""
+    return len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))))
 
 
 def _missing(tree: Tree, model: type[BaseModel], path: Path) -> None:

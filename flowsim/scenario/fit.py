@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from flowsim.scenario.memory import available_memory, needed_memory, size_text
-from flowsim.scenario.model import FlatValues, Scenario, ShiftTarget, ZerosMatrix
+from flowsim.scenario.memory import MOST_PAIRS, available_memory, needed_memory, size_text
+from flowsim.scenario.model import FileMatrix, FlatValues, Scenario, ShiftTarget, ZerosMatrix
 from flowsim.scenario.parts import Parts
 from flowsim.scenario.tree import Tree, dotted
 from flowsim.scenario.types import Path as KeyPath
 from flowsim.scenario.weights import WeightError, find_file, load_matrix_file
 
-__all__ = ["Look", "WeightFile", "resolve"]
+__all__ = ["Look", "WeightFile", "WeightFiles", "resolve"]
 
 Shape = tuple[int, int]
 
@@ -40,6 +40,39 @@ class WeightFile:
     where: str
     path: Path
     sha256: str
+
+
+class WeightFiles:
+    """What is known of weight files: each is read once, however many points of a sweep name it.
+
+    Parameters
+    ----------
+    folder : Path
+        What relative paths start from.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[FileMatrix, tuple[Shape, Path, str] | WeightError] = {}
+
+    def look(self, spec: FileMatrix) -> tuple[Shape, Path, str]:
+        """Shape, place and sha256 of the matrix that `spec` names.
+
+        Raises
+        ------
+        WeightError
+            If it cannot be used.
+        """
+        if spec not in self._known:
+            try:
+                matrix, sha256 = load_matrix_file(spec, self.folder)
+                self._known[spec] = ((matrix.shape[0], matrix.shape[1]), find_file(spec, self.folder), sha256)
+            except WeightError as error:
+                self._known[spec] = error
+        known = self._known[spec]
+        if isinstance(known, WeightError):
+            raise known.with_traceback(None)  # which would grow with every point
+        return known
 
 
 @dataclass
@@ -81,7 +114,7 @@ class Look:
         return spec
 
 
-def resolve(parts: Parts, tree: Tree, folder: Path) -> Look:
+def resolve(parts: Parts, tree: Tree, files: WeightFiles) -> Look:
     """Check everything that concerns more than one part, and read the weight files.
 
     Parameters
@@ -90,8 +123,8 @@ def resolve(parts: Parts, tree: Tree, folder: Path) -> Look:
         The valid parts; nothing is said about the others.
     tree : Tree
         Where mistakes are added.
-    folder : Path
-        What relative paths of weight files start from.
+    files : WeightFiles
+        Reads them.
 
     Returns
     -------
@@ -99,11 +132,12 @@ def resolve(parts: Parts, tree: Tree, folder: Path) -> Look:
         The shape, the warnings and the weight files.
     """
     look = Look()
-    look.shape = _common_shape(parts, tree, folder, look)
+    look.shape = _common_shape(parts, tree, files, look)
     _check_objective(parts, tree, look.shape)
     _check_init(parts, tree, look)
     _check_schedules(parts, tree, look)
     _check_precision(parts, look)
+    _check_number(parts, tree)
     if look.shape is not None:
         _check_memory(parts, tree, look.shape)
     return look
@@ -117,12 +151,12 @@ def _matrices(parts: Parts) -> Iterator[tuple[KeyPath, Any]]:
         yield (("target", "by"), target.by) if target.kind == "shift" else (("target",), target)
 
 
-def _common_shape(parts: Parts, tree: Tree, folder: Path, look: Look) -> Shape | None:
+def _common_shape(parts: Parts, tree: Tree, files: WeightFiles, look: Look) -> Shape | None:
     """The shape that all matrices share; None if it is not known or they disagree."""
     shapes: list[tuple[KeyPath, Shape]] = []
     free = True
     for path, spec in _matrices(parts):
-        shape = _shape_of(path, spec, tree, folder, look)
+        shape = _shape_of(path, spec, tree, files, look)
         free = free and spec is not None and spec.kind == "zeros" and shape is None
         if shape is not None:
             shapes.append((path, shape))
@@ -142,19 +176,20 @@ def _common_shape(parts: Parts, tree: Tree, folder: Path, look: Look) -> Shape |
     return shape
 
 
-def _shape_of(path: KeyPath, spec: Any, tree: Tree, folder: Path, look: Look) -> Shape | None:
+def _shape_of(path: KeyPath, spec: Any, tree: Tree, files: WeightFiles, look: Look) -> Shape | None:
     if spec is None:
         return None
+    shape: Shape | None
     if spec.kind != "file":
-        shape: Shape | None = spec.shape
+        shape = spec.shape
         return shape
     try:
-        matrix, sha256 = load_matrix_file(spec, folder)
-        look.weights.append(WeightFile(dotted(path), find_file(spec, folder), sha256))
+        shape, found, sha256 = files.look(spec)
     except WeightError as error:
         tree.add((*path, error.key), error.message, error.hint)
         return None
-    return matrix.shape[0], matrix.shape[1]
+    look.weights.append(WeightFile(dotted(path), found, sha256))
+    return shape
 
 
 def _check_objective(parts: Parts, tree: Tree, shape: Shape | None) -> None:
@@ -265,15 +300,22 @@ def _check_precision(parts: Parts, look: Look) -> None:
 
 
 def _check_memory(parts: Parts, tree: Tree, shape: Shape) -> None:
-    ranks, seeds, points = (parts.get(name) for name in ("adapter.ranks", "adapter.seeds", "time.points"))
-    if ranks is None or seeds is None or points is None:
+    ranks, points = parts.get("adapter.ranks"), parts.get("time.points")
+    if ranks is None or points is None:
         return
     count = max(1, sum(len(schedule.labels()) for schedule in parts.schedules.values()))
     keep = parts.get("save.factors") == "all"
-    needed = needed_memory(shape, ranks, len(seeds), points, count, keep_factors=keep)
+    needed = needed_memory(shape, max(ranks), points, count, keep_factors=keep)
     free = available_memory()
     if needed > free:
-        dense = needed_memory(shape, (1,), 1, 2, 1, keep_factors=False)
+        dense = needed_memory(shape, 1, 2, 1, keep_factors=False)
         at: KeyPath = ("pretrained",) if dense > free else ("time", "points")
         what = f"the scenario needs at least {size_text(needed)} of memory, {size_text(free)} is free"
-        tree.add(at, what, "Use fewer points, seeds or ranks, a smaller matrix, or another machine.")
+        tree.add(at, what, "Use fewer points, smaller ranks, a smaller matrix, or another machine.")
+
+
+def _check_number(parts: Parts, tree: Tree) -> None:
+    ranks, seeds = parts.get("adapter.ranks"), parts.get("adapter.seeds")
+    if ranks is not None and seeds is not None and len(ranks) * len(seeds) > MOST_PAIRS:
+        what = f"{len(ranks)} ranks with {len(seeds)} seeds each are more than {MOST_PAIRS:,} pairs"
+        tree.add(("adapter", "seeds"), what, "Use fewer seeds or ranks, or several scenarios.")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-__all__ = ["available_memory", "needed_memory", "size_text"]
+__all__ = ["MOST_PAIRS", "available_memory", "needed_memory", "size_text"]
+
+MOST_PAIRS = 10_000_000  # of a rank and a seed, at all points: a table of what became of each still fits
 
 
 def available_memory() -> int:
@@ -31,41 +32,32 @@ def _container_limit() -> int:
         return 2**63
 
 
-def needed_memory(
-    shape: tuple[int, int],
-    ranks: Sequence[int],
-    seeds: int,
-    points: int,
-    schedules: int,
-    *,
-    keep_factors: bool,
-) -> int:
-    """Bytes that a run needs at least.
+def needed_memory(shape: tuple[int, int], rank: int, points: int, schedules: int, *, keep_factors: bool) -> int:
+    """Bytes that a run needs at least; seeds, and what a sweep adds, are solved one after the other.
 
     Parameters
     ----------
     shape : tuple of int
         (n, m).
-    ranks : sequence of int
-        The ranks.
-    seeds, points, schedules : int
-        How many seeds, recorded times and trajectories per rank and seed.
+    rank : int
+        The largest rank.
+    points, schedules : int
+        How many recorded times, and trajectories per rank and seed.
     keep_factors : bool
         Whether A and B are stored at every time.
 
     Returns
     -------
     int
-        Dense float64 matrices (W0, W*, their difference and its singular vectors), the states A and B of two
-        trajectories of the largest rank at every time (a schedule and the flow it is compared with), the
+        Dense float64 matrices (W0, W*, their difference and its singular vectors) and, of one seed of the largest
+        rank, the states A and B of two trajectories at every time (a schedule and the flow it is compared with), the
         recorded variables and, if asked for, the stored factors.
     """
     n, m = shape
-    p, largest = min(n, m), max(ranks)
-    dense = 3 * n * m + (n + m) * p
-    states = 2 * points * seeds * (n + m) * largest
-    recorded = schedules * len(ranks) * seeds * points * (10 + largest)
-    factors = schedules * seeds * points * (n + m) * sum(ranks) if keep_factors else 0
+    dense = 3 * n * m + (n + m) * min(n, m)
+    states = 2 * points * (n + m) * rank
+    recorded = schedules * points * (10 + rank)
+    factors = schedules * points * (n + m) * rank if keep_factors else 0
     return 8 * (dense + states + recorded + factors)
 
 

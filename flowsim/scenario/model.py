@@ -11,7 +11,7 @@ import sys
 import unicodedata
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, WithJsonSchema, model_validator
 
 from flowsim.scenario.adapter import (
     Adapter,
@@ -277,6 +277,21 @@ Checks = Annotated[
 ]
 
 
+# In a file sections may stand for the dots of a path; here a key is the whole path.
+Sweep = Annotated[
+    dict[str, list[Any]],
+    WithJsonSchema(
+        {
+            "type": "object",
+            "minProperties": 1,
+            "additionalProperties": {
+                "anyOf": [{"type": "array", "minItems": 1}, {"type": "object", "minProperties": 1}]
+            },
+        }
+    ),
+]
+
+
 def _one_line(text: str) -> str:
     if any(unicodedata.category(character) == "Cc" for character in text):
         refuse([Finding((), "must be one line without control characters", "Write plain text.")])
@@ -309,3 +324,7 @@ class Scenario(Part):
     compute: Compute = Field(default=Compute(), description="Where and in which precision.")
     checks: Checks = Field(default="auto", description="auto: every check that speaks of this scenario; or a list.")
     save: Save = Field(default=Save(), description="What else is stored.")
+    sweep: Sweep | None = Field(
+        default=None,
+        description="Key paths with lists of values, as in adapter.init.std: [0.01, 0.1]; every combination is run.",
+    )

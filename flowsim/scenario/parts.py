@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, ValidationError, create_model
@@ -24,7 +25,7 @@ from flowsim.scenario.model import (
 )
 from flowsim.scenario.types import Part, Path
 
-__all__ = ["Parts", "salvage"]
+__all__ = ["Parts", "salvage", "section_model"]
 
 
 # Sections whose keys are looked at one by one, so that a mistake in one key does not hide another.
@@ -65,6 +66,12 @@ class Parts:
             for name in model.model_fields:
                 sections[f"{section}.{name}"] = getattr(sections[section], name)
         return cls(sections, dict(enumerate(scenario.schedules)))
+
+    def replaced(self, name: str, value: Any) -> Parts:
+        """The same parts with another value of a section that is not `schedules`."""
+        keys = _DIVIDED[name].model_fields if name in _DIVIDED else ()
+        below = {f"{name}.{key}": getattr(value, key) for key in keys}
+        return Parts({**self.sections, name: value, **below}, self.schedules)
 
     def get(self, name: str) -> Any:
         """A section, or None if it is not valid."""
@@ -113,6 +120,12 @@ def _valid_fields(model: type[BaseModel], data: dict[str, Any]) -> dict[str, Any
         if one is not None:
             found[name] = getattr(one, name)
     return found
+
+
+@cache
+def section_model(name: str) -> type[BaseModel]:
+    """A class with a single section of a scenario, which is valid or not by itself."""
+    return _one_field(name, Scenario.model_fields[name])
 
 
 def _one_field(name: str, info: FieldInfo) -> type[BaseModel]:

@@ -7,17 +7,16 @@ place where it stands, or it is safe to run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from flowsim.errors import InputError, Mistake, ScenarioError
-from flowsim.scenario.explain import explain
-from flowsim.scenario.fit import Look, WeightFile, resolve
+from flowsim.scenario.fit import WeightFile, WeightFiles
 from flowsim.scenario.model import Scenario
 from flowsim.scenario.override import apply_override
-from flowsim.scenario.parts import Parts, salvage
+from flowsim.scenario.points import Point, read_points
+from flowsim.scenario.sweep import Axis
+from flowsim.scenario.sweep_keys import read_axes, spread_out
 from flowsim.scenario.text import parse_tree
 from flowsim.scenario.tree import Tree
 
@@ -34,7 +33,7 @@ class Document:
     Attributes
     ----------
     scenario : Scenario
-        Resolved: every default filled in.
+        Resolved: every default filled in. Of a sweep: that of its first point, with the sweep.
     text : str
         As written, without overrides.
     path : Path or None
@@ -42,13 +41,17 @@ class Document:
     warnings : tuple of str
         What is allowed but worth saying.
     weights : tuple of WeightFile
-        The weight files it names, with their sha256.
+        The weight files it names, with their sha256; of a sweep those of all points, each once.
     shape : tuple of int
-        (n, m), rows and columns of the weight.
+        (n, m), rows and columns of the weight; of a sweep those of its first point.
     folder : Path
         What relative paths of weight files start from.
     overrides : tuple of str
         The ``key.path=value`` settings that were applied.
+    axes : tuple of Axis
+        What is swept; empty without a sweep.
+    swept : tuple of Document
+        The points of a sweep; empty without one. Ask `points`.
     """
 
     scenario: Scenario
@@ -59,6 +62,13 @@ class Document:
     shape: tuple[int, int]
     folder: Path
     overrides: tuple[str, ...] = ()
+    axes: tuple[Axis, ...] = ()
+    swept: tuple[Document, ...] = field(default=(), repr=False)
+
+    @property
+    def points(self) -> tuple[Document, ...]:
+        """Every point of the sweep as a scenario of its own, the last axis fastest; without a sweep this one."""
+        return self.swept or (self,)
 
 
 def read_scenario(path: Path | str, overrides: Sequence[str] = ()) -> Document:
@@ -143,36 +153,62 @@ def _text_of(path: Path) -> str:
 
 def _document(text: str, name: str, path: Path | None, folder: Path, overrides: tuple[str, ...]) -> Document:
     tree = parse_tree(text, name)
-    scenario: Scenario | None = None
-    look: Look | None = None
+    axes: tuple[Axis, ...] = ()
+    points: list[Point] = []
+    warnings: list[str] = []
     if isinstance(tree.data, dict):
+        spread_out(tree)
         for setting in overrides:
             apply_override(tree, setting)
-        scenario, parts = _validate(tree)
-        look = resolve(parts, tree, folder)
+        axes = read_axes(tree)
+        warnings = _without_effect(tree, axes)
+        points = read_points(tree, axes, WeightFiles(folder))
     elif not tree.mistakes:
         empty = tree.data is None
         what = "the scenario is empty" if empty else "a scenario is a mapping of keys to values"
         tree.add((), what, "`flowsim new NAME` writes an example.")
-    if tree.mistakes or scenario is None or look is None or look.shape is None:
+    if tree.mistakes or not points:
         raise ScenarioError(tree.sorted_mistakes())
-    return Document(
-        scenario=look.fill(scenario),
+    documents = [_point(point, path, folder) for point in points]
+    first = documents[0]
+    if not axes:
+        return replace(first, text=text, overrides=overrides)
+    warnings += [warning for one in documents for warning in one.warnings]
+    # Defaults that follow from a shape are written out only where all points have the same.
+    one_shape = all(one.shape == first.shape for one in documents)
+    scenario = first.scenario if one_shape else points[0].scenario
+    return replace(
+        first,
+        scenario=scenario.model_copy(update={"sweep": {axis.path: list(axis.values) for axis in axes}}),
         text=text,
+        warnings=tuple(dict.fromkeys(warnings)),
+        weights=tuple(dict.fromkeys(file for one in documents for file in one.weights)),
+        overrides=overrides,
+        axes=axes,
+        swept=tuple(documents),
+    )
+
+
+def _point(point: Point, path: Path | None, folder: Path) -> Document:
+    look = point.look
+    assert look.shape is not None, "a scenario without mistakes has a shape"
+    return Document(
+        scenario=look.fill(point.scenario),
+        text="",
         path=path,
         warnings=tuple(look.warnings),
         weights=tuple(look.weights),
         shape=look.shape,
         folder=folder,
-        overrides=overrides,
     )
 
 
-def _validate(tree: Tree) -> tuple[Scenario | None, Parts]:
-    """The scenario, or None after mistakes; and whichever parts of it are valid, to look at further."""
-    try:
-        scenario = Scenario.model_validate(tree.data)
-    except ValidationError as error:
-        unknown = explain(error, tree, Scenario)
-        return None, salvage(tree.data, unknown)
-    return scenario, Parts.of(scenario)
+def _without_effect(tree: Tree, axes: Sequence[Axis]) -> list[str]:
+    """Warnings of settings that the sweep overwrites; that a file's value is overwritten is what a sweep is for."""
+    settings = dict.fromkeys(place for place in tree.places.values() if isinstance(place, str))
+    return [
+        f"--set {setting}: the sweep of {axis.path} overwrites it"
+        for setting in settings
+        for axis in axes
+        if setting == axis.path or setting.startswith(axis.path + ".")
+    ]

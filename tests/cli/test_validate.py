@@ -37,3 +37,14 @@ def test_warnings_are_counted(call: Call, scenario: Path) -> None:
     result = call("validate", scenario)
     assert (result.exit_code, result.stdout) == (0, f"{scenario}: ok, 1 warning\n")
     assert result.stderr.startswith(f"{scenario}: warning: ")
+
+
+def test_the_points_of_a_sweep_are_counted(call: Call, scenario: Path) -> None:
+    text = scenario.read_text(encoding="utf-8")
+    for section, said in [
+        ("sweep: {adapter.init.std: [1, 2], reach: [0.1, 0.2, 0.3]}", "6 points"),
+        ("sweep: {adapter.init.std: [1]}", "1 point"),
+        ("sweep: {adapter.init.std: [1], solver.rtol: [1e-17]}", "1 point, 1 warning"),
+    ]:
+        scenario.write_text(f"{text}\n{section}\n")
+        assert call("validate", scenario).stdout == f"{scenario}: ok, {said}\n"

@@ -81,3 +81,62 @@ def test_weight_files_count_by_their_bytes(small: str, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     np.save(tmp_path / "elsewhere" / "w.npy", np.zeros((6, 4)))
     assert digest(text, tmp_path / "elsewhere") == found[0]
+
+
+SWEEP = "sweep:\n  adapter.init.std: [1e-3, 0.1]\n  solver.rtol: [1e-6, 1e-8]\n"
+
+
+def test_without_a_sweep_nothing_has_changed(small: str) -> None:
+    root = Path(__file__).parents[2]
+    assert digest_of(read_scenario(root / "scenarios/frobenius.yaml")).startswith("466bc879")
+    assert digest(small + "sweep: null\n") == digest(small)
+    assert digest(small + "sweep: {adapter.init.std: [0.1]}\n") != digest(small)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("adapter.init.std: [1e-3, 0.1]", "adapter: {init: {std: [0.001, 1e-1]}}"),
+        ("std: 0.1}", "std: 7}"),
+        (", std: 0.1}", "}"),
+        ("points: 11}", "points: 11}\ncompute: {device: cpu}"),
+        ("points: 11}", "points: 11}\nsolver: {rtol: 0.5}"),
+    ],
+)
+def test_what_a_sweep_overwrites_and_how_it_is_written_do_not_matter(small: str, old: str, new: str) -> None:
+    assert (small + SWEEP).count(old) == 1
+    assert digest((small + SWEEP).replace(old, new)) == digest(small + SWEEP)
+
+
+def test_values_count_as_what_they_mean(small: str) -> None:
+    one = small + "sweep: {adapter.init: [{kind: kaiming}, {kind: gaussian, std: 1}], objective.coefficient: [1, 4]}\n"
+    other = one.replace("{kind: kaiming}", "{zero: B, kind: kaiming, nested: true}").replace("[1, 4]", "[1.0, 4e0]")
+    assert digest(one) == digest(other) != digest(one.replace("[1, 4]", "[1, 3]"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[1e-3, 0.1]", "[0.1, 1e-3]"),
+        ("[1e-3, 0.1]", "[1e-3]"),
+        ("[1e-6, 1e-8]", "[1e-6, 1e-9]"),
+        (SWEEP, "sweep:\n  solver.rtol: [1e-6, 1e-8]\n  adapter.init.std: [1e-3, 0.1]\n"),
+        ("solver.rtol", "solver.atol"),
+        ("name: small", "name: smaller"),
+        ("zero: A", "zero: B"),
+    ],
+)
+def test_values_and_the_order_of_a_sweep_matter(small: str, old: str, new: str) -> None:
+    text = small.replace("{kind: gaussian, std: 0.1}", "{kind: gaussian, std: 0.1, zero: A}") + SWEEP
+    assert text.count(old) == 1
+    assert digest(text.replace(old, new)) != digest(text)
+
+
+def test_swept_weight_files_count_by_their_bytes(small: str, tmp_path: Path) -> None:
+    text = small.replace("{kind: zeros}", "{kind: file}") + "sweep: {target.path: [a.npy, b.npy]}\n"
+    found = []
+    for value in (1.0, 2.0, 1.0):
+        np.save(tmp_path / "a.npy", np.zeros((6, 4)))
+        np.save(tmp_path / "b.npy", np.full((6, 4), value))
+        found.append(digest(text, tmp_path))
+    assert found[0] == found[2] != found[1]

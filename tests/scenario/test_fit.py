@@ -153,16 +153,22 @@ def test_a_descent_of_very_many_rounds_is_a_warning(read: Read) -> None:
 def test_what_cannot_fit_in_memory_is_refused(refused: Refused) -> None:
     lines = refused((W0, "{kind: gaussian, shape: [9000000, 9000000]}"))
     assert lines[0].startswith("s.yaml:3:13: pretrained: the scenario needs at least")
-    lines = refused(("points: 11", "points: 10000000"), ("seeds: 2", "seeds: 1000000"))
+    lines = refused(("points: 11", "points: 10000000"), ("ranks: [1, 2]", "ranks: [1, 2000]"))
     assert lines[0].startswith("s.yaml:13:28: time.points: the scenario needs at least")
     assert lines[1].startswith("  Use fewer points")
 
 
+def test_seeds_are_solved_one_block_after_the_other(read: Read, refused: Refused) -> None:
+    assert len(read(("seeds: 2", "seeds: 1000000")).scenario.adapter.seeds) == 1_000_000
+    lines = refused(("seeds: 2", "seeds: 1000000"), ("ranks: [1, 2]", f"ranks: {list(range(1, 12))}"))
+    assert lines[0].endswith("adapter.seeds: 11 ranks with 1000000 seeds each are more than 10,000,000 pairs")
+
+
 def test_stored_factors_count(monkeypatch: pytest.MonkeyPatch, read: Read, refused: Refused) -> None:
     keep = ("points: 11}", "points: 11}\nsave: {factors: all}")
-    args = ((6, 4), (1, 2), 2, 11, 5)
+    args = ((6, 4), 2, 11, 5)
     without, with_factors = (needed_memory(*args, keep_factors=flag) for flag in (False, True))
-    assert with_factors - without == 5 * 2 * 11 * 10 * 3 * 8
+    assert with_factors - without == 5 * 11 * 10 * 2 * 8
     monkeypatch.setattr(fit_module, "available_memory", lambda: (without + with_factors) // 2)
     assert read().shape == (6, 4)
     assert "of memory" in refused(keep)[0]

@@ -84,7 +84,7 @@ def test_nothing_is_left_behind(refused: Refused, tmp_path: Path) -> None:
 KEYS = """
     name title objective kind coefficient pretrained target shape values singular_values path by adapter ranks
     seeds init A B scaling alpha schedules update windows learning_rates inner_steps time stop points spacing
-    first checks save factors reach solver compute
+    first checks save factors reach solver compute sweep
 """
 KINDS = """
     frobenius trace_squared zeros gaussian spectrum geometric power flat list file shift pissa spectral lora

@@ -96,6 +96,14 @@ CHANGES = [
     ("method: auto", "method: rk4", False),
     ("device: auto", "device: 'cuda:1'", True),
     ("device: auto", "device: gpu", False),
+    ("{factors: none}", "{factors: none}\nsweep: null", True),
+    ("{factors: none}", "{factors: none}\nsweep: {adapter.init.std: [1, 2], reach: [0.1]}", True),
+    ("{factors: none}", "{factors: none}\nsweep: {adapter: {init: {std: [1, 2]}}}", True),
+    ("{factors: none}", "{factors: none}\nsweep: {}", False),
+    ("{factors: none}", "{factors: none}\nsweep: [1]", False),
+    ("{factors: none}", "{factors: none}\nsweep: {reach: []}", False),
+    ("{factors: none}", "{factors: none}\nsweep: {reach: 0.1}", False),
+    ("{factors: none}", "{factors: none}\nsweep: {reach: {}}", False),
 ]
 
 

@@ -248,7 +248,7 @@ def test_a_file_of_a_package_is_found_without_importing_it(package: str, tmp_pat
         ("/etc/passwd", "the path /etc/passwd leaves the package"),
         ("..\\secret.npy", "leaves the package"),
         ("same.npy", "has 2 files same.npy"),
-        ("gone.npy", "there is no file"),
+        ("gone.npy", "no file"),  # in its list, not on disk: some versions of importlib leave it out
         ("secret.npy", "has no file secret.npy"),
         (
             "tiny_weights_for_test/modell.safetensors",
