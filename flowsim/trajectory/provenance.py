@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import platform
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import torch
 
 from flowsim import __version__
 from flowsim.errors import InputError
 from flowsim.trajectory.store import FORMAT
+
+if TYPE_CHECKING:
+    from flowsim.scenario.read import Document
 
 PACKAGES = ("numpy", "scipy", "torch", "torchdiffeq", "xarray", "h5netcdf", "h5py")
 
@@ -40,35 +44,55 @@ def software() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
 
 
-def root_attributes(
-    *, name: str, title: str, text: str, resolved: dict[str, object], digest: str, weights: dict[str, str],
-    device: torch.device, shape: tuple[int, int],
-) -> dict[str, object]:  # fmt: skip
-    """Root attributes of a result file."""
-    solver = resolved["solver"]
-    objective = resolved["objective"]
-    assert isinstance(solver, dict) and isinstance(objective, dict)
-    compute = resolved["compute"]
-    assert isinstance(compute, dict)
+def stamp(device: torch.device) -> dict[str, str]:
+    """What numbers may differ by that belong to one result: tiles of different stamps are not mixed."""
+    return {"flowsim": __version__, "format": str(FORMAT), "device": device.type, **software()}
+
+
+def root_attributes(document: Document, digest: str, stamp: dict[str, str], failed: int) -> dict[str, object]:
+    """Root attributes of a result file.
+
+    Parameters
+    ----------
+    document : Document
+        Of a sweep: single numbers that it changes are those of its first point.
+    stamp : dict
+        As `stamp` gives it.
+    failed : int
+        Tiles that could not be computed.
+    """
+    scenario = document.scenario
+    axes = [{"path": axis.path, "name": axis.name, "values": list(axis.values)} for axis in document.axes]
     return {
         "Conventions": "CF-1.11",
-        "title": title or name,
-        "name": name,
+        "title": scenario.title or scenario.name,
+        "name": scenario.name,
         "source": f"flowsim {__version__}",
         "flowsim_version": __version__,
         "format": FORMAT,
         "digest": digest,
-        "scenario": text,
-        "resolved_scenario": json.dumps(resolved, sort_keys=True),
-        "versions": json.dumps(software(), sort_keys=True),
-        "weights_sha256": json.dumps(weights, sort_keys=True),
-        "device": device.type,
-        "dtype": str(compute["dtype"]),
-        "rtol": float(solver["rtol"]),
-        "atol": float(solver["atol"]),
-        "reach": float(resolved["reach"]),  # type: ignore[arg-type]
-        "objective": str(objective["kind"]),
-        "coefficient": float(objective["coefficient"]),
-        "rows": shape[0],
-        "columns": shape[1],
+        "scenario": document.text,
+        "resolved_scenario": json.dumps(scenario.model_dump(mode="json")),
+        "sweep": json.dumps(axes),
+        "points": json.dumps([list(point.shape) for point in document.points]),
+        "failed_tiles": failed,
+        "versions": json.dumps({name: stamp[name] for name in ("python", *PACKAGES)}, sort_keys=True),
+        "weights_sha256": json.dumps(_weights(document), sort_keys=True),
+        "device": stamp["device"],
+        "dtype": scenario.compute.dtype,
+        "rtol": float(scenario.solver.rtol),
+        "atol": float(scenario.solver.atol),
+        "reach": float(scenario.reach),
+        "objective": scenario.objective.kind,
+        "coefficient": float(scenario.objective.coefficient),
+        "rows": document.shape[0],
+        "columns": document.shape[1],
     }
+
+
+def _weights(document: Document) -> dict[str, str | list[str]]:
+    """The sha256 of each weight file by the matrix that it is; a list where a sweep takes several."""
+    found: dict[str, list[str]] = {}
+    for one in document.weights:
+        found.setdefault(one.where, []).append(one.sha256)
+    return {where: hashes if len(hashes) > 1 else hashes[0] for where, hashes in found.items()}

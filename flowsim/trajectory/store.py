@@ -1,101 +1,40 @@
-"""The result file: one netCDF-4 file per run, written whole or not at all, read with xarray and h5netcdf alone."""
+"""Reading a result file: one netCDF-4 file per run, read without trust, whole or in parts.
+
+Every file is a plain netCDF-4 file that xarray and h5netcdf open alone; `draft` writes it.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
+import h5py
 import xarray as xr
 
-from flowsim.errors import OutputError, ResultError
-from flowsim.trajectory.variables import (
-    BASELINE,
-    COMPANIONS,
-    FINAL_NUMBERS,
-    FINAL_WORDS,
-    THEORY,
-    THEORY_WORDS,
-    TRAJECTORY,
-)
+from flowsim.errors import ResultError
+from flowsim.scenario.memory import available_memory, size_text
+from flowsim.trajectory import content, seal
+from flowsim.trajectory.content import CONTENT, FORMAT
+from flowsim.trajectory.files import cannot_write, remove_stale, replacing, write_text
+from flowsim.trajectory.lazy import tree_of
+from flowsim.trajectory.source import Source
+from flowsim.trajectory.structure import Structure, Unsound, end_of_hdf5, examine
 
-FORMAT = 1  # raised when the meaning of a stored name changes
-CONTENT = {
-    "trajectory": (*TRAJECTORY, "flow_time", "step"),
-    "final": (*TRAJECTORY, *FINAL_NUMBERS, *FINAL_WORDS),
-    "baseline": tuple(BASELINE),
-    "theory": (*THEORY, *THEORY_WORDS),
-    "companions": (*COMPANIONS, "method"),
-    "checks": ("name", "subject", "observed", "expected", "tolerance", "verdict", "reason"),
-}
-ATTRIBUTES = ("digest", "format", "resolved_scenario", "objective", "coefficient", "rows", "columns", "reach", "dtype")
+__all__ = [
+    "CONTENT", "FORMAT", "cannot_write", "load", "open_result", "remove_stale", "replacing", "result_file",
+    "write_text",
+]  # fmt: skip
 
-
-def save(tree: xr.DataTree, path: Path) -> None:
-    """Write the tree to `path` atomically: a reader sees the old file or the new one, never a part.
-
-    Raises
-    ------
-    OutputError
-        If the file cannot be written; nothing is left behind then.
-    """
-    encoding = {
-        node.path: {
-            name: {"zlib": True, "complevel": 4, "shuffle": True}
-            for name, variable in node.dataset.variables.items()
-            if variable.ndim > 0 and np.issubdtype(variable.dtype, np.number)
-        }
-        for node in tree.subtree
-    }
-    # Built in memory first: HDF5 on a full disk raises anything and may crash on closing the file.
-    content = tree.to_netcdf(engine="h5netcdf", format="NETCDF4", encoding=encoding)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place once the block has ended well."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    temporary = Path(name)
-    try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The two lines for a file that cannot be written."""
-    return OutputError(
-        f"{path}: cannot be written: {error.strerror or error}",
-        "Check the folder's permissions and free space, or use --out.",
-    )
+AGAIN = "Run the scenario again with --force."
+OURS = "Give a file written by `flowsim run`."
 
 
 def result_file(path: Path | str) -> Path:
-    """The netCDF file of a result given as the file itself or its folder."""
+    """The netCDF file of a result given as the file itself or its folder; hidden files are none."""
     path = Path(path)
     if path.is_dir():
-        found = sorted(path.glob("*.nc"))
+        found = sorted(one for one in path.glob("*.nc") if not one.name.startswith("."))
         if len(found) != 1:
             raise ResultError(
                 f"{path}: holds {len(found)} result files, one wanted",
@@ -105,6 +44,26 @@ def result_file(path: Path | str) -> Path:
     if not path.is_file():
         raise ResultError(f"{path}: no such file or folder", "Give a result folder as printed by `flowsim run`.")
     return path
+
+
+@contextlib.contextmanager
+def open_result(path: Path | str) -> Iterator[xr.DataTree]:
+    """Open a result for reading parts of it; the tree is of use until the block ends.
+
+    Nothing that is read is kept: ask for a slab once, `tree["trajectory"]["loss"][0, 1].values`.
+
+    Parameters
+    ----------
+    path : Path or str
+        The `.nc` file or the folder that holds it.
+
+    Raises
+    ------
+    ResultError
+        If it is missing, not netCDF-4, damaged, or not written by flowsim.
+    """
+    with _opened(result_file(path)) as (tree, _):
+        yield tree
 
 
 def load(path: Path | str) -> xr.DataTree:
@@ -118,39 +77,54 @@ def load(path: Path | str) -> xr.DataTree:
     Raises
     ------
     ResultError
-        If it is missing, not netCDF-4, damaged, or not written by flowsim.
+        If it is missing, not netCDF-4, damaged, not written by flowsim, or larger than the free memory.
     """
     file = result_file(path)
-    try:
-        with xr.open_datatree(file, engine="h5netcdf") as opened:
-            tree: xr.DataTree = opened.load()
-    except Exception as error:  # h5py and xarray raise many kinds for damaged files
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ResultError(
-            f"{file}: is not a readable netCDF-4 result: {first}", "Run the scenario again with --force."
-        ) from error
-    if "digest" not in tree.attrs:
-        raise ResultError(
-            f"{file}: is not a flowsim result: it carries no digest", "Give a file written by `flowsim run`."
-        )
-    if int(tree.attrs.get("format", -1)) != FORMAT:
-        raise ResultError(
-            f"{file}: has result format {tree.attrs.get('format')}, this flowsim reads {FORMAT}",
-            "Run the scenario again.",
-        )
-    missing = _missing(tree)
-    if missing:
-        raise ResultError(
-            f"{file}: is not a flowsim result: it lacks {missing[0]}", "Give a file written by `flowsim run`."
-        )
-    return tree
+    with _opened(file) as (tree, structure):
+        if structure.needs > available_memory():
+            raise ResultError(
+                f"{file}: needs {size_text(structure.needs)} of memory, {size_text(available_memory())} are free",
+                'Open it with xarray.open_datatree(…, engine="h5netcdf") and read parts of it.',
+            )
+        return tree.load()
 
 
-def _missing(tree: xr.DataTree) -> list[str]:
-    """What a result must hold and this tree does not."""
-    lacking = [f"the group {group!r}" for group in CONTENT if group not in tree.children]
-    lacking += [f"the attribute {name!r}" for name in ATTRIBUTES if name not in tree.attrs]
-    for group, names in CONTENT.items():
-        if group in tree.children:
-            lacking += [f"the variable {group}/{name}" for name in names if name not in tree[group].dataset]
-    return lacking
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[xr.DataTree, Structure]]:
+    """The tree of a sound file and what is in it; the file is opened once, so that no other can take its place."""
+    with contextlib.ExitStack() as stack:
+        try:
+            raw = stack.enter_context(Source(path))
+            sealed = seal.content_size(raw)
+            if sealed is not None and not seal.is_whole(raw, sealed):
+                raise ResultError(f"{path}: was changed or damaged since it was written", AGAIN)
+            end = end_of_hdf5(raw)
+            if end is None:
+                raise ResultError(f"{path}: is not a readable netCDF-4 result: it is no HDF5 file", AGAIN)
+            if end != (raw.seek(0, 2) if sealed is None else sealed):
+                raise ResultError(f"{path}: is not a readable netCDF-4 result: it is cut or has grown", AGAIN)
+            file = stack.enter_context(h5py.File(raw, "r"))
+            structure = examine(file, raw)
+            _recognise(path, structure)
+            content.require(structure)
+            tree = tree_of(file, structure, str(path))
+            content.agree(tree)
+        except ResultError:
+            raise
+        except Unsound as fault:
+            raise ResultError(f"{path}: is not a flowsim result: {fault}", OURS) from fault
+        except Exception as error:  # h5py and xarray raise many kinds for damaged files
+            first = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ResultError(f"{path}: is not a readable netCDF-4 result: {first}", AGAIN) from error
+        yield tree, structure
+
+
+def _recognise(path: Path, structure: Structure) -> None:
+    """Say of files of other programs and other versions what they are, before what they lack."""
+    attrs = structure.groups[""].attrs
+    if "digest" not in attrs:
+        raise ResultError(f"{path}: is not a flowsim result: it carries no digest", OURS)
+    if attrs.get("format") != FORMAT:
+        raise ResultError(
+            f"{path}: has result format {attrs.get('format')!r}, this flowsim reads {FORMAT}", "Run the scenario again."
+        )

@@ -175,6 +175,9 @@ FINAL_NUMBERS = {
         "growth of a deviation per round at the descent's own minimum", "1", "as multiplier, at the end of the descent"
     ),
     "further_time": Variable("further flow time until reached", "time", "ln(excess/(reach excess0)) / rate"),
+    "reach_time": Variable(
+        "flow time at which the floor was reached", "time", "first excess <= reach excess0, ln excess linear in between"
+    ),
 }
 
 FINAL_WORDS = {
