@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,8 @@ from flowsim.checks import (
 )
 from flowsim.checks.base import SEVERITY, Finding, Verdict, rank_of
 from flowsim.checks.view import View
-from flowsim.trajectory.store import load
+from flowsim.trajectory.points import points_of
+from flowsim.trajectory.store import open_result
 
 
 @dataclass(frozen=True)
@@ -131,26 +133,33 @@ COLUMNS = ("name", "subject", "statement", "reference", "observed", "expected", 
 
 
 def check(result: xr.DataTree | Path | str) -> xr.Dataset:
-    """Judge a result from its stored numbers alone.
+    """Judge a result from its stored numbers alone, each point of a sweep as a result of its own.
 
     Parameters
     ----------
     result : DataTree, or path of a result folder or file
+        A tree may be opened lazily and be larger than memory: numbers are read by pieces.
 
     Returns
     -------
     Dataset
-        The `/checks` group: one entry along `check` for each judged instance.
+        The `/checks` group: one entry along `check` for each judged instance. In a sweep a subject begins with the
+        label of its point.
 
     Raises
     ------
     ResultError
         If a path is given that is not a readable result.
     """
-    tree = result if isinstance(result, xr.DataTree) else load(result)
-    view = View(tree)
+    if not isinstance(result, xr.DataTree):
+        with open_result(result) as tree:
+            return check(tree)
+    rows: list[tuple[str, Finding]] = []
     with np.errstate(all="ignore"):
-        rows = [(name, one) for name in _chosen(view) for one in CHECKS[name].judge(view)]
+        for label, point in points_of(result.drop_nodes("checks", errors="ignore")):
+            view = View(point)
+            found = ((name, one) for name in _chosen(view) for one in CHECKS[name].judge(view))
+            rows += [(name, replace(one, subject=f"{label}/{one.subject}") if label else one) for name, one in found]
     return _dataset(rows)
 
 
@@ -196,24 +205,25 @@ def _dataset(rows: list[tuple[str, Finding]]) -> xr.Dataset:
 def verdict_table(tree: xr.DataTree) -> list[dict[str, object]]:
     """The stored findings as plain rows, with the check's name under `check`."""
     group = tree["checks"].to_dataset()
-    rows = []
-    for place in range(group.sizes.get("check", 0)):
-        row: dict[str, object] = {"check": str(group["name"].values[place])}
-        for name in COLUMNS[1:]:
-            value = group[name].values[place]
-            row[name] = float(value) if name in ("observed", "expected", "tolerance") else str(value)
-        rows.append(row)
-    return rows
+    if not group.sizes.get("check", 0):
+        return []
+    columns: dict[str, list[object]] = {}
+    for name in COLUMNS:
+        kind = float if name in ("observed", "expected", "tolerance") else str
+        columns["check" if name == "name" else name] = [kind(value) for value in group[name].values]
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def summarize(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """One row per check: its decisive finding (the worst verdict, then the most strained), and a count of verdicts."""
+    by_check: dict[str, list[dict[str, object]]] = {}
+    for row in rows:
+        by_check.setdefault(str(row["check"]), []).append(row)
     summary = []
-    for name in dict.fromkeys(str(row["check"]) for row in rows):
-        own = [row for row in rows if row["check"] == name]
+    for name, own in by_check.items():
         decisive = max(own, key=lambda row: _weight(name, _finding(row)))
-        counts = {v: sum(row["verdict"] == v for row in own) for v in sorted(Verdict, key=SEVERITY.__getitem__)}
-        text = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+        counts = Counter(str(row["verdict"]) for row in own)
+        text = ", ".join(f"{counts[v]} {v}" for v in sorted(Verdict, key=SEVERITY.__getitem__) if counts[v])
         summary.append(decisive | {"count": text, "measures": CHECKS[name].measures})
     return summary
 

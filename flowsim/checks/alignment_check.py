@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, not_applicable, unresolved, worst
+from flowsim.checks.base import Finding, Verdict, not_applicable, unresolved
+from flowsim.checks.seeds import worst_seed
 from flowsim.checks.view import FLOW, View
 
 COARSE = 0.5  # a bound on 1 − alignment above this does not tell one subspace from another
@@ -20,13 +23,36 @@ def alignment(view: View) -> list[Finding]:
     """
     if view.objective != "frobenius":
         return [not_applicable("scenario", "the objective is not frobenius")]
-    return [worst([_aligned(view, rank, seed) for seed in range(len(view.seeds))]) for rank in range(len(view.ranks))]
+    return [
+        one
+        for rank in range(len(view.ranks))
+        for one in worst_seed(view, rank, partial(_aligned, view, rank, _Distances.of(view, rank)))
+    ]
 
 
-def _aligned(view: View, rank: int, seed: int) -> Finding:
+@dataclass(frozen=True)
+class _Distances:
+    """1 − alignment of one rank, the worse side, and its bound, (seed, time); where both are known, where broken."""
+
+    missing: np.ndarray
+    bound: np.ndarray
+    known: np.ndarray
+    broken: np.ndarray
+
+    @classmethod
+    def of(cls, view: View, rank: int) -> _Distances:
+        gap = view.theory("spectral_gap", rank)[:, None]
+        excess = view.trajectory("excess_loss", FLOW, rank) + view.loss_error(FLOW, rank)
+        bound = np.maximum(excess, 0.0) / view.coefficient / (gap * view.ranks[rank]) + 64 * view.epsilon * view.rows
+        missing = 1 - view.trajectory("alignment", FLOW, rank).min(-1)
+        # The bound holds at every time; where BA has a lower rank its subspaces are not defined.
+        known = np.isfinite(missing) & np.isfinite(bound)
+        return cls(missing, bound, known, known & (missing > bound))
+
+
+def _aligned(view: View, rank: int, found: _Distances, seed: int) -> Finding:
     subject = view.subject(FLOW, rank, seed)
     gap = float(view.theory("spectral_gap", rank)[seed])
-    found = view.trajectory("alignment", FLOW, rank)[seed]  # (time, side)
     outcome, reason = str(view.final("outcome", FLOW, rank)[seed]), str(view.final("reason", FLOW, rank)[seed])
     if not gap > 0:
         return not_applicable(
@@ -38,15 +64,9 @@ def _aligned(view: View, rank: int, seed: int) -> Finding:
         return not_applicable(subject, why)
     if why := view.incomplete(rank, seed):
         return unresolved(subject, why)
-    r = view.ranks[rank]
-    excess = view.trajectory("excess_loss", FLOW, rank)[seed] + view.loss_error(FLOW, rank)[seed]
-    bound = np.maximum(excess, 0.0) / view.coefficient / (gap * r) + 64 * view.epsilon * view.rows
-    missing = 1 - found.min(-1)
-    # The bound holds at every time; where BA has a lower rank its subspaces are not defined.
-    known = np.isfinite(missing) & np.isfinite(bound)
-    if not known[-1]:
+    missing, bound, broken = found.missing[seed], found.bound[seed], found.broken[seed]
+    if not found.known[seed, -1]:
         return unresolved(subject, "the subspaces of BA, or the error of the loss, are not known at the last time")
-    broken = known & (missing > bound)
     if broken.any():
         place = int(np.argmax(np.where(broken, missing - bound, -math.inf)))
         why = f"at t = {view.times[place]:.6g} the subspaces are farther apart than the excess loss allows"

@@ -8,10 +8,12 @@ compared, never e itself: the mean of e lies below √E[e²].
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved, worst
+from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
+from flowsim.checks.seeds import worst_seed
 from flowsim.checks.view import FLOW, View, largest
 from flowsim.theory.ensemble import Law, gaussian_law, orthonormal_law, power_law, slope_weights, uniform_law
 
@@ -28,13 +30,8 @@ def relative_error_law(view: View) -> list[Finding]:
         return [not_applicable("scenario", "the objective is not trace_squared")]
     findings = []
     for rank in range(len(view.ranks)):
-        run = view.trajectory("relative_error", FLOW, rank)[:, -1]
-        error = view.trajectory("estimated_error", FLOW, rank)
-        findings.append(worst([_law(view, FLOW, rank, s, run[s], largest(error[s])) for s in range(len(view.seeds))]))
-        for seed in view.companion_seeds("integrated", rank):
-            value = view.companion("integrated", "relative_error", rank)[seed, -1]
-            own = largest(view.companion("integrated", "estimated_error", rank)[seed])
-            findings.append(_law(view, "integrated", rank, seed, value, own))
+        findings += worst_seed(view, rank, partial(_law, view, FLOW, rank))
+        findings += [_law(view, "integrated", rank, seed) for seed in view.companion_seeds("integrated", rank)]
         findings += [_orthonormal(view, rank, seed) for seed in view.companion_seeds("orthonormal", rank)]
     return findings
 
@@ -42,18 +39,20 @@ def relative_error_law(view: View) -> list[Finding]:
 def _orthonormal(view: View, rank: int, seed: int) -> Finding:
     """The start with orthonormal rows, integrated, against its exact error at the last time."""
     subject = view.subject("orthonormal", rank, seed)
-    observed = float(view.companion("orthonormal", "relative_error", rank)[seed, -1])
+    observed = float(view.last("orthonormal", "relative_error", rank)[seed])
     exact = float(view.theory("orthonormal_error", rank)[seed])
     if not math.isfinite(observed):
         return unresolved(subject, "the companion solve orthonormal did not complete")
-    error = largest(view.companion("orthonormal", "estimated_error", rank)[seed])
+    error = float(view.largest("orthonormal", "estimated_error", rank)[seed])
     tolerance = _error_of_square(view, rank, seed, exact, error)
     limit = float(orthonormal_law(view.rows, np.array([view.ranks[rank]])).mean[0])
     return judged(subject, observed**2, exact**2, tolerance, f"squares; n/r - 1 = {limit:.8g} at t = inf")
 
 
-def _law(view: View, label: int | str, rank: int, seed: int, observed: float, error: float) -> Finding:
+def _law(view: View, label: int | str, rank: int, seed: int) -> Finding:
     subject = view.subject(label, rank, seed)
+    observed = float(view.last(label, "relative_error", rank)[seed])
+    error = float(view.largest(label, "estimated_error", rank)[seed])
     exact = float(view.theory("relative_error_horizon", rank)[seed])
     limit = float(view.theory("relative_error_limit", rank)[seed])
     if not math.isfinite(exact):
@@ -78,7 +77,7 @@ def _law(view: View, label: int | str, rank: int, seed: int, observed: float, er
 
 def _error_of_square(view: View, rank: int, seed: int, exact: float, error: float) -> float:
     """Error of e² from an error of BA, and from rounding of the two forms being compared."""
-    start = float(view.trajectory("loss", FLOW, rank)[seed, 0])
+    start = float(view.first(FLOW, "loss", rank)[seed])
     trace = math.sqrt(start / view.coefficient)
     size = float(view.size(rank)[seed])
     moved = math.sqrt(view.rows) * error * size / trace if size > 0 else 0.0
@@ -91,7 +90,7 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
     if view.objective != "trace_squared":
         return [not_applicable("scenario", "the objective is not trace_squared")]
     n, ranks = view.rows, np.array(view.ranks, dtype=float)
-    e2 = np.array([view.trajectory("relative_error", FLOW, r)[:, -1] for r in range(len(ranks))]) ** 2
+    e2 = np.array([view.last(FLOW, "relative_error", r) for r in range(len(ranks))]) ** 2
     effective = np.array([view.theory("effective_rank", r) for r in range(len(ranks))])
     outcomes = {str(o) for r in range(len(ranks)) for o in view.final("outcome", FLOW, r)}
     broken = [view.incomplete(r, s) for r in range(len(ranks)) for s in range(len(view.seeds))]
@@ -130,8 +129,8 @@ def inverse_sqrt_rank(view: View) -> list[Finding]:
 def _left(view: View, rank: int) -> float:
     """Largest |e²(T) − e²(∞)| of one rank, from the exact forms, and what the solver adds to it."""
     now, limit = view.theory("relative_error_horizon", rank), view.theory("relative_error_limit", rank)
-    error = view.trajectory("estimated_error", FLOW, rank)
-    solver = [_error_of_square(view, rank, s, float(now[s]), largest(error[s])) for s in range(len(view.seeds))]
+    error = view.largest(FLOW, "estimated_error", rank)
+    solver = [_error_of_square(view, rank, s, float(now[s]), float(error[s])) for s in range(len(view.seeds))]
     return largest(np.abs(now**2 - limit**2) + np.array(solver))
 
 

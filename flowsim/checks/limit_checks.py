@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
-from flowsim.checks.base import Finding, Verdict, not_applicable, worst
+from flowsim.checks.base import Finding, Verdict, not_applicable
+from flowsim.checks.seeds import worst_seed
 from flowsim.checks.view import FLOW, View
 
 
@@ -24,24 +26,19 @@ def zero_loss(view: View) -> list[Finding]:
 
 def _limits(view: View) -> list[Finding]:
     """One finding per rank, its worst seed."""
-    findings = []
-    for rank in range(len(view.ranks)):
-        findings.append(worst([_limit(view, rank, seed) for seed in range(len(view.seeds))]))
-    return findings
+    return [one for rank in range(len(view.ranks)) for one in worst_seed(view, rank, partial(_limit, view, rank))]
 
 
 def _limit(view: View, rank: int, seed: int) -> Finding:
     subject = view.subject(FLOW, rank, seed)
-    loss = view.trajectory("loss", FLOW, rank)[seed]
-    excess = view.trajectory("excess_loss", FLOW, rank)[seed]
-    error = float(view.loss_error(FLOW, rank)[seed, -1])
+    start, last = (float(at(FLOW, "loss", rank)[seed]) for at in (view.first, view.last))
+    error = float(view.last_loss_error(FLOW, rank)[seed])
     floor = float(view.theory("loss_floor", rank)[seed])
     reachable = float(view.theory("loss_reachable", rank)[seed])
     outcome, reason = str(view.final("outcome", FLOW, rank)[seed]), str(view.final("reason", FLOW, rank)[seed])
     # The floor and the loss are sums of up to rows·columns squares: rounding on their scale.
-    rounding = 8 * view.epsilon * view.rows * max(float(loss[0]), floor)
-    wanted = float(view.tree.attrs["reach"]) * float(excess[0])
-    last = float(loss[-1])
+    rounding = 8 * view.epsilon * view.rows * max(start, floor)
+    wanted = float(view.tree.attrs["reach"]) * float(view.first(FLOW, "excess_loss", rank)[seed])
 
     def finding(verdict: Verdict, why: str, tolerance: float) -> Finding:
         return Finding(subject, last, floor, tolerance, verdict, why)
@@ -56,9 +53,9 @@ def _limit(view: View, rank: int, seed: int) -> Finding:
     if why := view.escaped(rank, seed):
         return finding(Verdict.NOT_APPLICABLE, why, math.nan)
     for label in ("integrated", "exact"):
-        if seed in view.companion_seeds(label, rank):
-            difference = abs(float(view.companion(label, "loss", rank)[seed, -1]) - last)
-            allowed = error + float(view.companion_loss_error(label, rank)[seed, -1]) + rounding
+        if view.has_companion(label, rank)[seed]:
+            difference = abs(float(view.last(label, "loss", rank)[seed]) - last)
+            allowed = error + float(view.last_loss_error(label, rank)[seed]) + rounding
             if difference > allowed:
                 if why := view.unproven(rank, seed):
                     return finding(Verdict.UNRESOLVED, why, allowed)

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, judged, not_applicable, worst
+from flowsim.checks.base import Finding, Verdict, judged, not_applicable
+from flowsim.checks.seeds import worst_seed
 from flowsim.checks.view import FLOW, View
 
 ABOVE_NOISE = 100.0  # the excess must be this far above the solver's noise
@@ -34,7 +36,11 @@ class Slope:
 
 def convergence_rate(view: View) -> list[Finding]:
     """The excess loss of the flow falls at the rate that theory gives; one finding per rank, its worst seed."""
-    return [worst([_rate(view, rank, seed) for seed in range(len(view.seeds))]) for rank in range(len(view.ranks))]
+    return [
+        one
+        for rank in range(len(view.ranks))
+        for one in worst_seed(view, rank, partial(_rate, view, rank, _Decay.of(view, FLOW, rank)))
+    ]
 
 
 def stability(view: View) -> list[Finding]:
@@ -43,13 +49,30 @@ def stability(view: View) -> list[Finding]:
     if not rows:
         return [not_applicable("scenario", "there is no descent schedule")]
     return [
-        worst([_stable(view, row["place"], rank, seed) for seed in range(len(view.seeds))])
-        for row in rows
+        one
+        for place in (row["place"] for row in rows)
         for rank in range(len(view.ranks))
+        for one in worst_seed(view, rank, partial(_stable, view, place, rank, _Decay.of(view, place, rank)), place)
     ]
 
 
-def _rate(view: View, rank: int, seed: int) -> Finding:
+@dataclass(frozen=True)
+class _Decay:
+    """The excess loss of one schedule and rank, and the solver noise below which it says nothing, (seed, time)."""
+
+    excess: np.ndarray
+    noise: np.ndarray
+
+    @classmethod
+    def of(cls, view: View, schedule: int, rank: int) -> _Decay:
+        """The excess inherits the square of the error of BA."""
+        error = view.trajectory("estimated_error", schedule, rank)
+        bound = 2 * view.coefficient * (view.rows if view.objective == "trace_squared" else 1)
+        noise = bound * (np.nan_to_num(error) * view.size(rank)[:, None]) ** 2
+        return cls(view.trajectory("excess_loss", schedule, rank), noise)
+
+
+def _rate(view: View, rank: int, decay: _Decay, seed: int) -> Finding:
     subject = view.subject(FLOW, rank, seed)
     if why := view.escaped(rank, seed):
         return not_applicable(subject, why)
@@ -57,7 +80,7 @@ def _rate(view: View, rank: int, seed: int) -> Finding:
     source = "closed form"
     power = float(view.theory("convergence_power", rank)[seed])
     if math.isfinite(power):
-        return _power(view, rank, seed, power)
+        return _power(view, rank, decay, seed, power)
     if not math.isfinite(expected):
         expected, source = float(view.final("local_rate", FLOW, rank)[seed]), "Hessian at the end of the run"
     outcome = str(view.final("outcome", FLOW, rank)[seed])
@@ -67,12 +90,12 @@ def _rate(view: View, rank: int, seed: int) -> Finding:
             return Finding(subject, math.nan, math.nan, math.nan, Verdict.NOT_REACHED, why)
         why = "the run is not at a minimum" if outcome != "reached" else "nothing moves, or no rate is known there"
         return not_applicable(subject, f"no rate is predicted: {why}")
-    found = _measured(view.times, view.trajectory("excess_loss", FLOW, rank)[seed], _noise(view, FLOW, rank, seed))
+    found = _measured(view.times, decay.excess[seed], decay.noise[seed])
     settled = math.isfinite(found.rate) and found.error <= SHARE * expected
     if outcome == "not_yet" and not (settled and abs(found.rate - expected) <= found.error):
         why = f"the run is not in its last phase: {view.final('reason', FLOW, rank)[seed]}"
         return Finding(subject, found.rate, expected, found.error, Verdict.NOT_REACHED, why)
-    if not view.size(rank)[seed] > 0 or not (view.trajectory("excess_loss", FLOW, rank)[seed] > 0).any():
+    if not view.size(rank)[seed] > 0 or not (decay.excess[seed] > 0).any():
         return not_applicable(subject, "no rate is predicted: nothing moves")
     if not math.isfinite(found.rate):
         return Finding(subject, math.nan, expected, math.nan, Verdict.UNRESOLVED, "too few times above the noise")
@@ -81,11 +104,11 @@ def _rate(view: View, rank: int, seed: int) -> Finding:
         return Finding(subject, found.rate, expected, found.error, Verdict.UNRESOLVED, why)
     if abs(found.rate - expected) <= found.error:
         return Finding(subject, found.rate, expected, found.error, Verdict.PASS, f"rate predicted from: {source}")
-    verdict, why = _hidden(view, rank, seed, found, expected)
+    verdict, why = _hidden(view, rank, decay, seed, found, expected)
     return Finding(subject, found.rate, expected, found.error, verdict, why or f"rate predicted from: {source}")
 
 
-def _hidden(view: View, rank: int, seed: int, found: Slope, expected: float) -> tuple[Verdict, str]:
+def _hidden(view: View, rank: int, decay: _Decay, seed: int, found: Slope, expected: float) -> tuple[Verdict, str]:
     """Whether a faster decay still hides the last phase, whose constant C is known; a failure where it cannot.
 
     The last phase begins where the measured decay would meet C·e^{−Rt}: beyond the horizon, or below what the solver
@@ -99,7 +122,7 @@ def _hidden(view: View, rank: int, seed: int, found: Slope, expected: float) -> 
         return Verdict.FAIL, ""
     begins = found.at + below / (found.rate - expected)
     level = constant * math.exp(-expected * begins)
-    noise = float(_noise(view, FLOW, rank, seed).max())
+    noise = float(decay.noise[seed].max())
     why = f"a faster decay comes first; the last phase begins at about t = {begins:.4g}, at an excess of {level:.2g}"
     if level > ABOVE_NOISE * noise and begins > 0.5 * view.times[-1]:
         return Verdict.NOT_REACHED, why
@@ -108,11 +131,11 @@ def _hidden(view: View, rank: int, seed: int, found: Slope, expected: float) -> 
     return Verdict.FAIL, why
 
 
-def _power(view: View, rank: int, seed: int, power: float) -> Finding:
+def _power(view: View, rank: int, decay: _Decay, seed: int, power: float) -> Finding:
     """An algebraic decay is judged by its power law, excess^(−1/p) = (t + t0)·C^(−1/p), however late or early."""
     subject = view.subject(FLOW, rank, seed)
     expected = float(view.theory("excess_constant", rank)[seed]) ** (-1 / power)
-    found = _grown(view.times, view.trajectory("excess_loss", FLOW, rank)[seed], power, _noise(view, FLOW, rank, seed))
+    found = _grown(view.times, decay.excess[seed], power, decay.noise[seed])
     settled = math.isfinite(found.rate) and found.error <= SHARE * expected
     outcome = str(view.final("outcome", FLOW, rank)[seed])
     if outcome == "not_yet" and not (settled and abs(found.rate - expected) <= found.error):
@@ -127,14 +150,6 @@ def _power(view: View, rank: int, seed: int, power: float) -> Finding:
         why = f"{why}; faster than predicted: not every null direction has begun to fade"
         return Finding(subject, found.rate, expected, found.error, Verdict.UNRESOLVED, why)
     return judged(subject, found.rate, expected, found.error, why)
-
-
-def _noise(view: View, schedule: int, rank: int, seed: int) -> np.ndarray:
-    """Below this the excess loss is solver noise, (T,): it inherits the square of the error of BA."""
-    error = view.trajectory("estimated_error", schedule, rank)[seed]
-    bound = 2 * view.coefficient * (view.rows if view.objective == "trace_squared" else 1)
-    noise: np.ndarray = bound * (np.nan_to_num(error) * float(view.size(rank)[seed])) ** 2
-    return noise
 
 
 def _measured(x: np.ndarray, excess: np.ndarray, noise: np.ndarray) -> Slope:
@@ -194,7 +209,7 @@ def _last_slope(x: np.ndarray, y: np.ndarray, noise: float) -> Slope:
     return Slope(float(slopes[-1]), float(2 * left + floor))
 
 
-def _stable(view: View, schedule: int, rank: int, seed: int) -> Finding:
+def _stable(view: View, schedule: int, rank: int, decay: _Decay, seed: int) -> Finding:
     subject = view.subject(schedule, rank, seed)
     predicted = float(view.final("multiplier", schedule, rank)[seed])
     outcome = str(view.final("outcome", schedule, rank)[seed])
@@ -206,9 +221,7 @@ def _stable(view: View, schedule: int, rank: int, seed: int) -> Finding:
         return _unstable(view, subject, schedule, rank, seed, predicted, outcome)
     if outcome in ("diverged", "left_minimum"):
         return not_applicable(subject, f"stable at the minimum, but from this start the descent {outcome}")
-    rounds = view.rounds[schedule].astype(float)
-    excess = view.trajectory("excess_loss", schedule, rank)[seed]
-    found = _measured(rounds, excess, _noise(view, schedule, rank, seed))
+    found = _measured(view.rounds[schedule].astype(float), decay.excess[seed], decay.noise[seed])
     # Descent does not conserve Q and ends at a minimum of its own, O(η) away from the flow's.
     own = float(view.final("end_multiplier", schedule, rank)[seed])
     if not math.isfinite(found.rate) or not math.isfinite(own) or found.error > SHARE * abs(found.rate):
@@ -229,9 +242,9 @@ def _end_error(view: View, schedule: int, rank: int, seed: int) -> float:
     Excess loss ≥ ½ν·δ² with ν half the local rate, and δ changes an eigenvalue of the Hessian by at most
     2κs²·‖Z‖·δ.
     """
-    excess = float(view.trajectory("excess_loss", schedule, rank)[seed, -1])
+    excess = float(view.last(schedule, "excess_loss", rank)[seed])
     nu = float(view.final("local_rate", schedule, rank)[seed]) / 2
-    size = float(view.trajectory("factor_norm", schedule, rank)[seed, -1])
+    size = float(view.last(schedule, "factor_norm", rank)[seed])
     if not nu > 0:
         return 0.0
     deviation = math.sqrt(2 * max(excess, 0.0) / nu)

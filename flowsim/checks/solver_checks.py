@@ -12,6 +12,7 @@ import math
 import numpy as np
 
 from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
+from flowsim.checks.seeds import lost
 from flowsim.checks.view import FLOW, View, largest
 from flowsim.integrators.selection import NOT_BALANCED
 
@@ -21,48 +22,65 @@ def closed_form(view: View) -> list[Finding]:
     findings = []
     for rank in range(len(view.ranks)):
         made = [label for label in ("integrated", "exact") if view.companion_seeds(label, rank)]
-        if not made:
+        if not made and _none_exists(view, rank):
             findings.append(not_applicable(view.subject(FLOW, rank), f"no closed form: {NOT_BALANCED}"))
-        findings += [_bounded(view, label, rank, seed) for label in made for seed in view.companion_seeds(label, rank)]
+        findings += [one for label in made for one in _bounded_all(view, label, rank)]
+        findings += lost(view, rank)
     return findings
+
+
+def _none_exists(view: View, rank: int) -> bool:
+    """Whether no seed has a closed form, where no companion was made: it may have been lost with its seed."""
+    seeds = view.solved(rank)
+    if len(seeds) == len(view.seeds):
+        return True
+    chosen = view.scenario["solver"]["method"] == "auto"  # where there is a closed form, auto takes it
+    return bool(seeds) and chosen and not (view.final("method", FLOW, rank)[seeds] == "exact").any()
 
 
 def accuracy(view: View) -> list[Finding]:
     """Companions at 10 and 100 times rtol show the error falling, and the estimate bounds the error."""
-    return [
-        _bounded(view, label, rank, seed)
-        for rank in range(len(view.ranks))
-        for label in ("integrated", "tight", "exact")
-        for seed in view.companion_seeds(label, rank)
-    ]
+    findings = []
+    for rank in range(len(view.ranks)):
+        findings += [one for label in ("integrated", "tight", "exact") for one in _bounded_all(view, label, rank)]
+        findings += lost(view, rank)
+    return findings
 
 
-def _without_leak(view: View, distance: np.ndarray, rank: int, seed: int) -> np.ndarray:
-    """Distances (T,) less what rounding alone has made of a mode that is zero to rounding.
+def _bounded_all(view: View, label: str, rank: int) -> list[Finding]:
+    """A companion's finding for every seed that has one."""
+    seeds = view.companion_seeds(label, rank)
+    distances = _largest_without_leak(view, label, rank) if seeds else np.empty(0)
+    return [_bounded(view, label, rank, seed, float(distances[seed])) for seed in seeds]
+
+
+def _largest_without_leak(view: View, label: str, rank: int) -> np.ndarray:
+    """Largest distance (S,) over time, less what rounding alone has made of a mode that is zero to rounding.
 
     Rounding ε grows to order 1 at the escape time t_esc, hence like ε^(1 − t/t_esc); which solver keeps how much of
     it is arbitrary, and later times cannot be compared at all.
     """
-    escape = float(view.theory("escape_time", rank)[seed])
-    if not math.isfinite(escape):
-        return distance
-    times = view.times
-    grown = view.rows * view.epsilon ** np.clip(1 - times / escape, 0.0, 1.0)
-    return np.where(times < escape, np.maximum(distance - grown, 0.0), math.nan)
+    found, distance = view.largest(label, "distance", rank).copy(), view.companion(label, "distance", rank)
+    escapes, times = view.theory("escape_time", rank), view.times
+    for seed in np.flatnonzero(np.isfinite(escapes)):
+        escape = float(escapes[seed])
+        grown = view.rows * view.epsilon ** np.clip(1 - times / escape, 0.0, 1.0)
+        left = np.where(times < escape, np.maximum(distance[seed] - grown, 0.0), math.nan)
+        found[seed] = largest(left)
+    return found
 
 
-def _bounded(view: View, label: str, rank: int, seed: int) -> Finding:
+def _bounded(view: View, label: str, rank: int, seed: int, distance: float) -> Finding:
     """Judge a companion's distance from the run by the numerical solve's own error estimate."""
     # The looser companions of whichever of the two was solved numerically.
     family = ("integrated_10", "integrated_100") if label == "integrated" else ("loose_10", "loose_100")
     subject = view.subject(FLOW if label != "integrated" else label, rank, seed)
-    if why := view.incomplete(rank, seed, label, *family):
+    others = (*family, "tight_10") if label == "tight" else family  # which tells the error of the tight one
+    if why := view.incomplete(rank, seed, label, *others):
         return unresolved(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
-    distance = largest(_without_leak(view, view.companion(label, "distance", rank)[seed], rank, seed))
-    run_error = largest(view.trajectory("estimated_error", FLOW, rank)[seed])
-    own_error = largest(view.companion(label, "estimated_error", rank)[seed])
+    run_error, own_error = (float(view.largest(one, "estimated_error", rank)[seed]) for one in (FLOW, label))
     tolerance = run_error + own_error
     fall, why = view.fall(rank, seed, *family)
     if why:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, not_applicable, worst
-from flowsim.checks.view import FLOW, View, largest
+from flowsim.checks.base import Finding, Verdict, not_applicable
+from flowsim.checks.seeds import worst_seed
+from flowsim.checks.view import FLOW, View, largest_over_time
 
 DECIDING_ORDER = 1.5
 EXPECTED_FALL = 4.0
@@ -78,14 +80,34 @@ def _families(view: View, wanted: Callable[[Row], bool]) -> list[list[Row]]:
 
 def _judge(view: View, family: list[Row], names: Names) -> Iterable[Finding]:
     """One finding per rank: the worst seed."""
+    first = family[0]
+    steps = f"inner_steps={first['inner_steps']}" if first["kind"] == "descent" else "windows"
+    label = f"{first['kind']}/{first['update']}/{steps}"
     for rank in range(len(view.ranks)):
-        yield worst([_judge_one(view, family, names, rank, seed) for seed in range(len(view.seeds))])
+        sizes = _sizes_of(view, family, names, rank)
+        yield from worst_seed(view, rank, partial(_judge_one, view, label, sizes, names, rank), label)
 
 
-def _bounded(view: View, schedule: int, rank: int, seed: int) -> bool:
-    """Whether the iterates stay bounded: descent within the stability limit that did not diverge."""
-    outcome = str(view.final("outcome", schedule, rank)[seed])
-    return outcome != "diverged" and not bool(view.unstable(schedule, rank)[seed])
+def _bounded(view: View, schedule: int, rank: int) -> np.ndarray:
+    """Whether the iterates stay bounded, (seed,): descent within the stability limit that did not diverge."""
+    bounded: np.ndarray = (view.final("outcome", schedule, rank) != "diverged") & ~view.unstable(schedule, rank)
+    return bounded
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """One step size at one rank: what `Point` holds, for every seed, and what it is made of, (seed,).
+
+    `error` is the solver's where the gap or residual is largest; `usable` says whether the iterates stay bounded.
+    """
+
+    h: float
+    usable: np.ndarray
+    gap: np.ndarray
+    predicted: np.ndarray
+    residual: np.ndarray
+    drift: np.ndarray
+    error: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -99,22 +121,19 @@ class Point:
     noise: float
 
 
-def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int) -> Finding:
-    first = family[0]
-    steps = f"inner_steps={first['inner_steps']}" if first["kind"] == "descent" else "windows"
-    subject = view.subject(f"{first['kind']}/{first['update']}/{steps}", rank, seed)
+def _judge_one(view: View, label: str, family: list[Sizes], names: Names, rank: int, seed: int) -> Finding:
+    subject = view.subject(label, rank, seed)
     if why := view.incomplete(rank, seed):
         return _open(subject, why)
     if not view.size(rank)[seed] > 0:
         return not_applicable(subject, "nothing moves: the update stays zero")
     if (escape := float(view.theory("escape_time", rank)[seed])) < view.times[-1]:
         return not_applicable(subject, f"rounding decides where each run goes, from about t = {escape:.4g}")
-    usable = [row for row in family if _bounded(view, row["place"], rank, seed)]
+    usable = [sizes for sizes in family if sizes.usable[seed]]
     if not usable:
         return not_applicable(subject, "every step is above the stability limit or diverged (iterates not bounded)")
-    shared = _shared(view, usable, names, rank, seed)
-    points = [_point(view, row, names, rank, seed, shared) for row in usable]
-    shown = _shown(view, usable, points, names, rank, seed)
+    points = [_point(view, sizes, names, rank, seed) for sizes in usable]
+    shown = _shown(usable, points, names, seed)
     clear = [p for p in points if p.residual > MARGIN * p.noise]
     if len(clear) < 2:
         few = sum(math.isfinite(p.residual) for p in points) < 2
@@ -126,7 +145,7 @@ def _judge_one(view: View, family: list[Row], names: Names, rank: int, seed: int
         return Finding(
             subject, fall, EXPECTED_FALL, tolerance, Verdict.PASS, f"fall of the residual per halving; {shown}"
         )
-    why = _why_wrong(points, coarse, names, _predicted(view, usable[-1], names, rank, seed))
+    why = _why_wrong(points, coarse, names, float(usable[-1].predicted[seed]))
     if not why or _too_large(view, fine.h, rank, seed):
         return _open(subject, f"{NOT_ASYMPTOTIC} (the residual falls {fall:.3g}-fold per halving); {shown}")
     return Finding(subject, fall, EXPECTED_FALL, tolerance, Verdict.FAIL, f"{why}; {shown}")
@@ -173,22 +192,59 @@ def _slope(h1: float, y1: float, h2: float, y2: float) -> float:
     return math.log(y1 / y2) / math.log(h1 / h2)
 
 
-def _shared(view: View, rows: list[Row], names: Names, rank: int, seed: int) -> np.ndarray:
-    """The times, (T,) bool, at which every pair of neighbouring steps has a residual: only there do they compare."""
-    known = [np.isfinite(view.trajectory(names.residual, row["place"], rank)[seed]) for row in rows]
-    return np.logical_and.reduce([one for one in known if one.any()] or [np.ones_like(known[0])])
+def _sizes_of(view: View, family: list[Row], names: Names, rank: int) -> list[Sizes]:
+    """The sizes of every step of a family, from the largest step to the smallest."""
+    usable = [_bounded(view, row["place"], rank) for row in family]
+    shared = None if names is SECOND_ORDER else _shared(view, family, usable, names, rank)
+    return [_sizes(view, row, names, rank, good, shared) for row, good in zip(family, usable, strict=True)]
 
 
-def _point(view: View, row: Row, names: Names, rank: int, seed: int, shared: np.ndarray) -> Point:
-    def size(name: str, at: np.ndarray | slice = slice(None)) -> float:
-        return largest(view.trajectory(name, row["place"], rank)[seed][at]) if name else math.nan
+def _sizes(view: View, row: Row, names: Names, rank: int, usable: np.ndarray, shared: np.ndarray | None) -> Sizes:
+    schedule = row["place"]
 
-    h, gap = float(row["duration"]), size(names.gap)
-    errors = sum(view.trajectory("estimated_error", place, rank)[seed] for place in (FLOW, row["place"]))
-    # Judged where it is largest: the error that counts is the one at that time.
-    decisive = view.trajectory(names.gap if names is SECOND_ORDER else names.residual, row["place"], rank)[seed]
-    decisive = np.where(shared if names is not SECOND_ORDER else True, decisive, np.nan)
-    error = float(errors[int(np.nanargmax(decisive))]) if np.isfinite(decisive).any() else largest(errors)
+    def size(name: str) -> np.ndarray:
+        return view.largest(schedule, name, rank) if name else np.full(len(view.seeds), math.nan)
+
+    def size_where_shared(name: str) -> np.ndarray:
+        if shared is None:
+            return size(name)
+        return largest_over_time(np.where(shared, view.trajectory(name, schedule, rank), math.nan))
+
+    return Sizes(
+        h=float(row["duration"]),
+        usable=usable,
+        gap=size(names.gap),
+        predicted=size(names.predicted),
+        residual=size_where_shared(names.residual),
+        drift=size_where_shared(names.drift),
+        error=_decisive_error(view, schedule, names, rank, shared),
+    )
+
+
+def _shared(view: View, family: list[Row], usable: list[np.ndarray], names: Names, rank: int) -> np.ndarray:
+    """The times, (seed, time) bool, at which every pair of neighbouring steps has a residual: only there they compare.
+
+    Steps that are not usable for a seed, or have no residual at all, do not count.
+    """
+    shared = np.ones((len(view.seeds), len(view.times)), dtype=bool)
+    for row, good in zip(family, usable, strict=True):
+        known = np.isfinite(view.trajectory(names.residual, row["place"], rank))
+        shared &= known | ~(good & known.any(-1))[:, None]
+    return shared
+
+
+def _decisive_error(view: View, schedule: int, names: Names, rank: int, shared: np.ndarray | None) -> np.ndarray:
+    """The solver's error, (seed,), at the time at which the gap or residual is largest: the one that counts."""
+    errors = view.trajectory("estimated_error", FLOW, rank) + view.trajectory("estimated_error", schedule, rank)
+    decisive = view.trajectory(names.residual, schedule, rank)
+    decisive = decisive if shared is None else np.where(shared, decisive, np.nan)
+    at = np.where(np.isnan(decisive), -math.inf, decisive).argmax(-1)
+    there = np.take_along_axis(errors, at[:, None], axis=-1)[:, 0]
+    return np.where(np.isfinite(decisive).any(-1), there, largest_over_time(errors))
+
+
+def _point(view: View, sizes: Sizes, names: Names, rank: int, seed: int) -> Point:
+    h, gap, error = sizes.h, float(sizes.gap[seed]), float(sizes.error[seed])
     if names is SECOND_ORDER:
         return Point(h, gap, gap, math.nan, error)
     # Two gaps divided by their steps (weights 4/h and 1/h for halved steps), and the coefficient's own solve at
@@ -196,28 +252,23 @@ def _point(view: View, row: Row, names: Names, rank: int, seed: int, shared: np.
     # responses together: where the gap has decayed at all recorded times, rtol of the state is what is left.
     rtol = float(view.tree.attrs["rtol"])
     noise = 5 * error / h + 100 * rtol * gap / h + rtol * _response_scale(view, rank, seed)
-    return Point(h, gap, size(names.residual, shared), size(names.drift, shared), noise)
+    return Point(h, gap, float(sizes.residual[seed]), float(sizes.drift[seed]), noise)
 
 
 def _response_scale(view: View, rank: int, seed: int) -> float:
     """What a response of the size of the state makes of the coefficient: 2cs²·‖Z‖²/max_t ‖s·BA‖."""
-    state = largest(view.trajectory("factor_norm", FLOW, rank)[seed])
+    state = float(view.largest(FLOW, "factor_norm", rank)[seed])
     return 2 * view.coefficient * view.scale(rank) ** 2 * state**2 / float(view.size(rank)[seed])
 
 
-def _predicted(view: View, row: Row, names: Names, rank: int, seed: int) -> float:
-    """The predicted gap of one step, the largest over time; NaN where there is no leading term."""
-    return largest(view.trajectory(names.predicted, row["place"], rank)[seed]) if names.predicted else math.nan
-
-
-def _shown(view: View, rows: list[Row], points: list[Point], names: Names, rank: int, seed: int) -> str:
+def _shown(family: list[Sizes], points: list[Point], names: Names, seed: int) -> str:
     """Fitted slope and measured over predicted gap at the smallest step: shown, not judged."""
     good = [place for place, p in enumerate(points) if p.gap > 0 and math.isfinite(p.gap)]
     if len(good) < 2:
         return "no slope"
     steps, sizes = np.array([points[i].h for i in good]), np.array([points[i].gap for i in good])
     text = f"fitted slope of the gap {np.polyfit(np.log(steps), np.log(sizes), 1)[0]:.4f}"
-    theory = _predicted(view, rows[good[-1]], names, rank, seed)
     if names.predicted:
-        text += f", gap/predicted at the smallest step {sizes[-1] / theory:.4f}"
+        predicted = family[good[-1]].predicted[seed]
+        text += f", gap/predicted at the smallest step {sizes[-1] / predicted:.4f}"
     return text

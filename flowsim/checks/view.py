@@ -4,25 +4,59 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, wraps
+from typing import Any, TypeVar, TypeVarTuple
 
 import numpy as np
 import xarray as xr
 
+from flowsim.checks.slabs import Slabs
 from flowsim.sweep.companions import FALL
+from flowsim.sweep.outcome import Outcome
 from flowsim.sweep.schedules import stability_name
 
 COARSE = 0.03  # a distance of the size of the update is no small error, and need not fall like one
 FLOW = 0  # place of the simultaneous flow along `schedule`
 
+Source = int | str  # a schedule by its place, or a companion by its label
+Asked = TypeVarTuple("Asked")
+Answer = TypeVar("Answer")
+
+
+def remembered(method: Callable[[View, *Asked], Answer]) -> Callable[[View, *Asked], Answer]:
+    """Keep every answer: for what takes many numbers to find and is small, such as one number a seed."""
+
+    @wraps(method)
+    def asked(self: View, *args: *Asked) -> Answer:
+        key = (method.__name__, *args)
+        if key not in self.answers:
+            self.answers[key] = method(self, *args)
+        answer: Answer = self.answers[key]
+        return answer
+
+    return asked
+
 
 @dataclass(frozen=True)
 class View:
-    """Read access to one result; nothing is solved here."""
+    """Read access to one result that is no sweep; nothing is solved here.
+
+    Numbers are read by pieces, and what is found of them is kept: a change of the tree calls for a new view.
+    """
 
     tree: xr.DataTree
+
+    @cached_property
+    def slabs(self) -> Slabs:
+        """Where the numbers come from."""
+        return Slabs(self.tree)
+
+    @cached_property
+    def answers(self) -> dict[tuple[object, ...], Any]:
+        """What `remembered` methods have found."""
+        return {}
 
     @cached_property
     def scenario(self) -> dict[str, Any]:
@@ -50,36 +84,36 @@ class View:
         """Machine epsilon of the computation."""
         return float(np.finfo(str(self.tree.attrs["dtype"])).eps)
 
-    @property
+    @cached_property
     def ranks(self) -> list[int]:
         """Ranks in the order of storage."""
-        return [int(r) for r in self._values("trajectory", "rank")]
+        return [int(r) for r in self.slabs.read("trajectory", "rank")]
 
-    @property
+    @cached_property
     def seeds(self) -> list[int]:
         """Seeds in the order of storage."""
-        return [int(s) for s in self._values("trajectory", "seed")]
+        return [int(s) for s in self.slabs.read("trajectory", "seed")]
 
-    @property
+    @cached_property
     def labels(self) -> list[str]:
         """Schedule labels in the order of storage."""
-        return [str(s) for s in self._values("trajectory", "schedule")]
+        return [str(s) for s in self.slabs.read("trajectory", "schedule")]
 
-    @property
+    @cached_property
     def times(self) -> np.ndarray:
         """Nominal times, (time,)."""
-        return self._values("trajectory", "time")
+        return self.slabs.read("trajectory", "time")
 
-    @property
+    @cached_property
     def rounds(self) -> np.ndarray:
         """Recorded rounds, (schedule, time)."""
-        return self._values("trajectory", "step")
+        return self.slabs.read("trajectory", "step")
 
     @cached_property
     def schedules(self) -> list[dict[str, Any]]:
         """kind, update, window, learning_rate, inner_steps and duration of each schedule."""
         names = ("kind", "update", "window", "learning_rate", "inner_steps")
-        columns = {name: self._values("trajectory", name) for name in names}
+        columns = {name: self.slabs.read("trajectory", name) for name in names}
         rows = []
         for place, label in enumerate(self.labels):
             row: dict[str, Any] = {"label": label, "place": place} | {n: v[place] for n, v in columns.items()}
@@ -93,32 +127,76 @@ class View:
 
     def trajectory(self, name: str, schedule: int, rank: int) -> np.ndarray:
         """(seed, time) of a trajectory variable, by places."""
-        return self._values("trajectory", name)[schedule, rank]
-
-    def final(self, name: str, schedule: int, rank: int) -> np.ndarray:
-        """(seed,) of a final variable."""
-        return self._values("final", name)[schedule, rank]
-
-    def theory(self, name: str, rank: int) -> np.ndarray:
-        """(seed,) of a theory variable."""
-        values = self._values("theory", name)
-        return values[rank] if values.ndim == 2 else np.full(len(self.seeds), values[rank])
+        return self.slabs.read("trajectory", name, schedule, rank)
 
     def companion(self, label: str, name: str, rank: int) -> np.ndarray:
         """(seed, time) of a companion variable; NaN where it was not made."""
-        return self._values("companions", name)[self._companions.index(label), rank]
+        return self.slabs.read("companions", name, self._companions[label], rank)
 
+    def numbers(self, source: Source, name: str, rank: int) -> np.ndarray:
+        """(seed, time) of a variable that schedules and companions have."""
+        if isinstance(source, str):
+            return self.companion(source, name, rank)
+        return self.trajectory(name, source, rank)
+
+    @remembered
+    def first(self, source: Source, name: str, rank: int) -> np.ndarray:
+        """(seed,) at the first time."""
+        return self.numbers(source, name, rank)[:, 0].copy()
+
+    @remembered
+    def last(self, source: Source, name: str, rank: int) -> np.ndarray:
+        """(seed,) at the last time."""
+        return self.numbers(source, name, rank)[:, -1].copy()
+
+    @remembered
+    def largest(self, source: Source, name: str, rank: int) -> np.ndarray:
+        """(seed,) the largest over time, ignoring NaN; NaN if there is none."""
+        return largest_over_time(self.numbers(source, name, rank))
+
+    @remembered
+    def complete(self, source: Source, rank: int) -> np.ndarray:
+        """(seed,) whether the numbers go on to the last time."""
+        known: np.ndarray = ~np.isnan(self.numbers(source, "product_norm", rank)).any(-1)
+        return known
+
+    @remembered
+    def final(self, name: str, schedule: int, rank: int) -> np.ndarray:
+        """(seed,) of a final variable."""
+        return self.slabs.read("final", name, schedule, rank)
+
+    @remembered
+    def theory(self, name: str, rank: int) -> np.ndarray:
+        """(seed,) of a theory variable."""
+        values = self.slabs.read("theory", name, rank)
+        return values if values.ndim else np.full(len(self.seeds), values)
+
+    @remembered
     def companion_seeds(self, label: str, rank: int) -> list[int]:
         """Places of the seeds for which a companion was made."""
-        methods = self._values("companions", "method")[self._companions.index(label), rank]
+        methods = self.slabs.read("companions", "method", self._companions[label], rank)
         return [place for place, method in enumerate(methods) if str(method)]
+
+    @remembered
+    def has_companion(self, label: str, rank: int) -> np.ndarray:
+        """(seed,) whether a companion was made."""
+        made = np.zeros(len(self.seeds), dtype=bool)
+        made[self.companion_seeds(label, rank)] = True
+        return made
+
+    @remembered
+    def solved(self, rank: int) -> list[int]:
+        """Places of the seeds that were computed, whatever came out; of the others nothing is known."""
+        failed = self.final("outcome", FLOW, rank) == str(Outcome.FAILED)
+        nothing = np.isnan(self.largest(FLOW, "product_norm", rank))
+        return [int(place) for place in np.flatnonzero(~(failed & nothing))]
 
     def incomplete(self, rank: int, seed: int, *labels: str) -> str:
         """Why numbers of the flow or of its named companions end before the last time; empty where they do not."""
-        if np.isnan(self.trajectory("product_norm", FLOW, rank)[seed]).any():
+        if not self.complete(FLOW, rank)[seed]:
             return f"the flow did not complete: {self.final('reason', FLOW, rank)[seed]}"
         for label in labels:
-            if np.isnan(self.companion(label, "product_norm", rank)[seed]).any():
+            if not self.complete(label, rank)[seed]:
                 return f"the companion solve {label} did not complete"
         return ""
 
@@ -130,8 +208,8 @@ class View:
         """
         if why := self.incomplete(rank, seed, near, far):
             return math.nan, why
-        first, second = (largest(self.companion(label, "distance", rank)[seed]) for label in (near, far))
-        if first <= largest(self.companion(near, "estimated_error", rank)[seed]):
+        first, second = (float(self.largest(label, "distance", rank)[seed]) for label in (near, far))
+        if first <= self.largest(near, "estimated_error", rank)[seed]:
             return math.nan, ""
         fall = second / first
         if first > COARSE:
@@ -143,7 +221,7 @@ class View:
     def unproven(self, rank: int, seed: int) -> str:
         """Why the solver's own estimate of a flow's error is not to be trusted; empty where it is."""
         for near, far in (("loose_10", "loose_100"), ("integrated_10", "integrated_100")):
-            if seed in self.companion_seeds(near, rank) and (why := self.fall(rank, seed, near, far)[1]):
+            if self.has_companion(near, rank)[seed] and (why := self.fall(rank, seed, near, far)[1]):
                 return why
         return ""
 
@@ -161,34 +239,30 @@ class View:
             return float(scaling["value"])
         return float(scaling["alpha"]) / float(self.ranks[rank]) ** (1.0 if scaling["kind"] == "lora" else 0.5)
 
+    @remembered
     def size(self, rank: int) -> np.ndarray:
         """max_t ‖s·BA_flow‖_F, (seed,): the unit of all distances."""
         norms = self.trajectory("product_norm", FLOW, rank)
         return np.where(np.isnan(norms), 0.0, norms).max(-1)
 
-    def loss_error(self, schedule: int, rank: int) -> np.ndarray:
-        """Error of a schedule's loss that the estimated error of its BA allows, (seed, time)."""
-        return self._loss_error(
-            self.trajectory("loss", schedule, rank), self.trajectory("estimated_error", schedule, rank), rank
-        )
-
-    def companion_loss_error(self, label: str, rank: int) -> np.ndarray:
-        """The same for a companion, (seed, time)."""
-        return self._loss_error(
-            self.companion(label, "loss", rank), self.companion(label, "estimated_error", rank), rank
-        )
-
-    def _loss_error(self, loss: np.ndarray, error: np.ndarray, rank: int) -> np.ndarray:
-        """Error of losses (seed, time) from relative errors of BA.
+    def loss_error(self, source: Source, rank: int) -> np.ndarray:
+        """Error of a loss (seed, time) that the estimated error of its BA allows.
 
         With δ = ‖error of s·BA‖ and ‖Hessian in W‖ ≤ κg: |Δf| ≤ ‖∇f‖δ + κgδ²/2, ‖∇f‖² ≤ 2κgf (g = 1, or n for
         trace-squared).
         """
+        loss, error = self.numbers(source, "loss", rank), self.numbers(source, "estimated_error", rank)
         size = self.size(rank)[:, None]
         delta = np.where(size > 0, error * size, 0.0)
         bound = 2 * self.coefficient * (self.rows if self.objective == "trace_squared" else 1)
         return np.sqrt(2 * bound * np.maximum(loss, 0.0)) * delta + bound * delta**2 / 2
 
+    @remembered
+    def last_loss_error(self, source: Source, rank: int) -> np.ndarray:
+        """(seed,) `loss_error` at the last time."""
+        return self.loss_error(source, rank)[:, -1].copy()
+
+    @remembered
     def unstable(self, schedule: int, rank: int) -> np.ndarray:
         """Where descent cannot stay at the flow's minimum, (seed,): its multiplier, or its rate, is above the limit."""
         multiplier, row = self.final("multiplier", schedule, rank), self.schedules[schedule]
@@ -204,15 +278,18 @@ class View:
         return f"{label}/rank={self.ranks[rank]}{tail}"
 
     @cached_property
-    def _companions(self) -> list[str]:
-        return [str(label) for label in self._values("companions", "companion")]
-
-    def _values(self, group: str, name: str) -> np.ndarray:
-        values: np.ndarray = self.tree[group].dataset[name].values
-        return values
+    def _companions(self) -> dict[str, int]:
+        return {str(label): place for place, label in enumerate(self.slabs.read("companions", "companion"))}
 
 
 def largest(values: np.ndarray) -> float:
     """The largest entry, ignoring NaN; NaN if there is none."""
     finite = values[~np.isnan(values)]
     return float(finite.max()) if finite.size else math.nan
+
+
+def largest_over_time(values: np.ndarray) -> np.ndarray:
+    """`largest` of every row, (seed,) of (seed, time)."""
+    unknown = np.isnan(values)
+    top: np.ndarray = np.where(unknown.all(-1), math.nan, np.where(unknown, -math.inf, values).max(-1))
+    return top

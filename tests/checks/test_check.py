@@ -12,6 +12,8 @@ import xarray as xr
 from flowsim.checks import CHECKS, COLUMNS, check, summarize, verdict_table
 from flowsim.errors import ResultError
 from flowsim.scenario.model import CHECKS as NAMES
+from flowsim.scenario.sweep import Axis
+from tests.trajectory.sweeping import side_by_side
 
 FLOW_ALONE = """\
 name: alone
@@ -126,3 +128,44 @@ def test_the_summary_shows_the_worst_of_each_check(frobenius_run: Any) -> None:
     passing = [row for row in rows if row["check"] == "eckart_young"]
     tightest = max(passing, key=lambda row: abs(row["observed"] - row["expected"]) / row["tolerance"])  # type: ignore[operator]
     assert short["eckart_young"]["subject"] == tightest["subject"]
+
+
+STD = Axis("adapter.init.std", "std", (0.5, 1e-4, 2))
+LABELS = ("std=0.5", "std=0.0001", "std=2")
+
+
+def test_each_point_of_a_sweep_is_judged_by_itself(frobenius_run: Any, frobenius_tree: Any, no_solving: None) -> None:
+    frobenius_tree["trajectory"]["loss"].values[0, 1, 0, -1] += 1.0
+    points = [frobenius_run.tree, frobenius_tree, frobenius_run.tree]
+    swept = check(side_by_side(points, [STD]))
+    start = 0
+    for label, tree in zip(LABELS, points, strict=True):
+        own = check(tree)
+        part = swept.isel(check=slice(start, start + own.sizes["check"]))
+        labelled = [f"{label}/{subject}" for subject in own["subject"].values]
+        xr.testing.assert_identical(part, own.assign(subject=own["subject"].copy(data=np.array(labelled, object))))
+        start += own.sizes["check"]
+    assert start == swept.sizes["check"]
+
+
+def test_the_summary_of_a_sweep_counts_all_points_and_names_the_worst(frobenius_tree: Any, frobenius_run: Any) -> None:
+    frobenius_tree["trajectory"]["loss"].values[0, 1, 0, -1] += 1.0
+    tree = side_by_side([frobenius_run.tree, frobenius_tree, frobenius_run.tree], [STD])
+    tree["checks"] = xr.DataTree(check(tree))
+    short = {str(row["check"]): row for row in summarize(verdict_table(tree))}
+    worst = short["eckart_young"]
+    assert (worst["subject"], worst["verdict"]) == ("std=0.0001/flow/rank=2/seed=0", "fail")
+    assert worst["count"] == "5 pass, 1 fail"
+    assert str(short["monotone_loss"]["subject"]).startswith("std=")
+
+
+def test_a_point_is_judged_by_its_own_constants(frobenius_run: Any) -> None:
+    """What an excess loss allows the subspaces is divided by the coefficient: that of the point."""
+    axis = Axis("objective.coefficient", "coefficient", (0.7, 0.001))
+    tree = side_by_side([frobenius_run.tree] * 2, [axis])
+    rows = [
+        row for row in verdict_table(xr.DataTree.from_dict({"/checks": check(tree)})) if row["check"] == "alignment"
+    ]
+    tolerances = [row["tolerance"] for row in rows]
+    assert tolerances[2] > 100 * tolerances[0]  # type: ignore[operator]
+    assert [str(row["subject"]).split("/")[0] for row in rows] == ["coefficient=0.7"] * 2 + ["coefficient=0.001"] * 2

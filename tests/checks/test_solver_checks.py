@@ -155,3 +155,15 @@ def test_a_companion_that_ended_early_decides_nothing(frobenius_tree: Any, judge
     for name in ("closed_form", "accuracy"):
         row = next(row for row in judge(frobenius_tree, name) if "rank=1" in row["subject"])
         assert (row["verdict"], row["reason"]) == ("unresolved", f"the companion solve {label} did not complete")
+
+
+def test_a_tight_companion_of_unknown_error_decides_nothing(frobenius_tree: Any, judge: Any) -> None:
+    """Its own error is told by `tight_10`: where that gave up, no distance from it is a failure."""
+    companions = frobenius_tree["companions"]
+    place = companions["companion"].values.tolist().index("tight_10")
+    for name in ("product_norm", "distance", "estimated_error"):
+        companions[name].values[place, 1, 0] = np.nan
+    companions["estimated_error"].values[LABELS.index("tight"), 1, 0] = np.nan
+    rows = [row for row in judge(frobenius_tree, "accuracy") if "rank=2" in row["subject"]]
+    reason = "the companion solve tight_10 did not complete"
+    assert [(row["verdict"], row["reason"]) for row in rows if row["verdict"] != "pass"] == [("unresolved", reason)]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowsim.checks.view import FLOW, View, largest
+from flowsim.checks.view import FLOW, View, largest, largest_over_time
 
 
 @pytest.fixture
@@ -45,35 +45,51 @@ def test_the_unit_of_distance_is_the_largest_update_of_the_flow(view: View) -> N
     norms = view.tree["trajectory"]["product_norm"].values
     np.testing.assert_array_equal(view.size(1), norms[0, 1].max(-1))
     norms[0, 1, 0] = np.nan
-    assert view.size(1)[0] == 0.0
+    assert View(view.tree).size(1)[0] == 0.0
 
 
 def test_the_loss_inherits_the_error_of_the_update(view: View, trace_tree: Any) -> None:
     """|f(W + E) − f(W)| ≤ loss_error for every E of the estimated size: a bound on both objectives."""
-    for one, gradient in ((view, 1.0), (View(trace_tree), 8.0)):
-        error = one.tree["trajectory"]["estimated_error"].values
+    for tree, gradient in ((view.tree, 1.0), (trace_tree, 8.0)):
+        error = tree["trajectory"]["estimated_error"].values
         error[FLOW, 0] = 1e-2
+        one = View(tree)
         delta, kappa = 1e-2 * one.size(0)[:, None], 2 * one.coefficient
         loss = one.trajectory("loss", FLOW, 0)
         rise = np.sqrt(2 * kappa * gradient * loss) * delta + kappa * gradient * delta**2 / 2
         np.testing.assert_allclose(one.loss_error(FLOW, 0), rise, rtol=1e-12)
+        np.testing.assert_array_equal(one.last_loss_error(FLOW, 0), one.loss_error(FLOW, 0)[:, -1])
         error[FLOW, 0] = np.nan
-        assert np.isnan(one.loss_error(FLOW, 0)).all()
-        one.tree["trajectory"]["product_norm"].values[FLOW, 0] = 0.0
-        np.testing.assert_array_equal(one.loss_error(FLOW, 0), 0.0)
+        assert np.isnan(View(tree).loss_error(FLOW, 0)).all()
+        tree["trajectory"]["product_norm"].values[FLOW, 0] = 0.0
+        np.testing.assert_array_equal(View(tree).loss_error(FLOW, 0), 0.0)
 
 
 def test_incomplete_names_what_ended_early(view: View) -> None:
     assert view.incomplete(1, 0, "loose_10", "loose_100", "tight") == ""
     view.tree["companions"]["product_norm"].values[1, 1, 0, -1] = np.nan
+    view = View(view.tree)
     assert view.incomplete(1, 0, "loose_10") == ""
     assert view.incomplete(1, 0, "loose_10", "loose_100") == "the companion solve loose_100 did not complete"
     view.tree["trajectory"]["product_norm"].values[FLOW, 1, 0, -1] = np.nan
+    view = View(view.tree)
     assert view.incomplete(1, 0).startswith("the flow did not complete: ")
     assert view.incomplete(1, 1) == ""
+
+
+def test_numbers_of_schedules_and_companions_over_time(view: View) -> None:
+    loss, distance = view.tree["trajectory"]["loss"].values, view.tree["companions"]["distance"].values
+    np.testing.assert_array_equal(view.first(2, "loss", 1), loss[2, 1, :, 0])
+    np.testing.assert_array_equal(view.last(2, "loss", 1), loss[2, 1, :, -1])
+    np.testing.assert_array_equal(view.largest(2, "loss", 1), loss[2, 1].max(-1))
+    np.testing.assert_array_equal(view.largest("loose_100", "distance", 1), distance[1, 1].max(-1))
+    assert view.complete("loose_100", 1).all() and not view.complete("integrated", 1).any()
+    np.testing.assert_array_equal(view.has_companion("integrated", 0), [True, False])
 
 
 def test_largest_ignores_nan() -> None:
     assert largest(np.array([1.0, np.nan, 3.0])) == 3.0
     assert largest(np.array([1.0, np.inf])) == np.inf
     assert np.isnan(largest(np.array([np.nan])))
+    rows = np.array([[1.0, np.nan, 3.0], [np.nan] * 3, [-np.inf, np.nan, np.nan], [-2.0, -1.0, np.inf]])
+    np.testing.assert_array_equal(largest_over_time(rows), [3.0, np.nan, -np.inf, np.inf])
