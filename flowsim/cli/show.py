@@ -1,4 +1,4 @@
-"""``flowsim show``: a result, or what theory says of a scenario before it is run."""
+"""``flowsim show``: a result, a folder of results, or what theory says of a scenario before it is run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flowsim.cli import tables
-from flowsim.cli.common import debug_option, json_option, note, say
+from flowsim.cli.common import PathName, debug_option, json_option, note, say
+from flowsim.cli.listing import is_listing, result_list, result_table
+from flowsim.cli.points import at_option, example, places_at, said, values_of
+from flowsim.cli.sweep_table import point_rows, point_table
+from flowsim.errors import InputError
 
 if TYPE_CHECKING:
     import xarray
+
+    from flowsim.scenario import Axis
 
 #: What stands above a column, where it is not the name itself.
 _HEADINGS = {
@@ -28,7 +34,7 @@ _HEADINGS = {
 
 
 @click.command()
-@click.argument("path", metavar="RESULT|SCENARIO", type=click.Path(path_type=Path))
+@click.argument("path", metavar="RESULT|FOLDER|SCENARIO", type=PathName())
 @click.option(
     "--within",
     type=click.FloatRange(min=0, min_open=False),
@@ -37,10 +43,12 @@ _HEADINGS = {
     metavar="FRACTION",
     help="The wanted excess: a fraction of the loss at time 0.",
 )
+@at_option
+@click.option("--all", "every", is_flag=True, help="Of a sweep every point, however many.")
 @json_option
 @debug_option
-def show(path: Path, within: float, as_json: bool) -> None:
-    """Show a result, or ask a scenario which rank is enough.
+def show(path: Path, within: float, at: tuple[str, ...], every: bool, as_json: bool) -> None:
+    """Show a result, list a folder of results, or ask a scenario which rank is enough.
 
     For every rank: the parameters it trains, r(n + m); the energy C(r), the part of the squared singular
     values that r of them carry; the loss floor, the least that this rank can reach. Then the smallest rank
@@ -48,18 +56,38 @@ def show(path: Path, within: float, as_json: bool) -> None:
     before a scenario is run. A result adds the final losses and relative errors of the flow, medians over
     seeds, the outcomes and the verdicts.
 
+    A sweep has a row for each of its points; --at chooses one of them, which is then shown like any other
+    result. A folder of results has a row for each: outcomes, verdicts, size on disk, and how far those have
+    come that are not complete.
+
     \b
     Examples:
       flowsim show scenarios/frobenius.yaml --within 0.01
       flowsim show results/frobenius-1a2b3c4d
+      flowsim show results/phases-5e6f7a8b --at std=0.01 --at exponent=2
+      flowsim show results/
     """
-    if path.is_dir() or path.suffix == ".nc":
-        _show_result(path, within, as_json=as_json)
+    if is_listing(path):
+        _show_folder(path, at, as_json=as_json)
+    elif path.is_dir() or path.suffix == ".nc":
+        _show_result(path, within, at, every=every, as_json=as_json)
     else:
-        _show_scenario(path, within, as_json=as_json)
+        _show_scenario(path, within, at, as_json=as_json)
 
 
-def _show_scenario(path: Path, within: float, *, as_json: bool) -> None:
+def _show_folder(folder: Path, at: Sequence[str], *, as_json: bool) -> None:
+    if at:
+        raise InputError(f"{folder}: holds no result of its own, so --at finds no point", "Give the folder of a sweep.")
+    rows = result_list(folder)
+    if as_json:
+        say(tables.as_json({"folder": str(folder), "results": rows}))
+    elif rows:
+        say(result_table(rows))
+    else:
+        say(f"{folder} holds no results; flowsim run SCENARIO --out {folder} puts one there.")
+
+
+def _show_scenario(path: Path, within: float, at: Sequence[str], *, as_json: bool) -> None:
     from flowsim.problem.assemble import assemble
     from flowsim.scenario import read_scenario
     from flowsim.theory.choice import choose
@@ -67,13 +95,17 @@ def _show_scenario(path: Path, within: float, *, as_json: bool) -> None:
     document = read_scenario(path)
     for warning in document.warnings:
         note(f"{path}: warning: {warning}")
-    problem = assemble(document)
+    axes = document.axes
+    places = places_at(axes, at) if at else (0,) * len(axes)
+    point = document.points[_row_major(axes, places)]
+    problem = assemble(point)
     choice = choose(problem, within)
-    scenario = document.scenario
+    scenario = point.scenario
     ranks = [{**asdict(row), "excess": row.excess} for row in choice.rows]
     if as_json:
         facts = {
             "name": scenario.name,
+            **({"points": len(document.points), "point": values_of(axes, places)} if axes else {}),
             "shape": problem.shape,
             "within": within,
             "smallest_rank_by_floor": choice.smallest,
@@ -83,6 +115,9 @@ def _show_scenario(path: Path, within: float, *, as_json: bool) -> None:
         say(tables.as_json(facts))
         return
     _heading(scenario.name, scenario.title, scenario.objective.kind, scenario.objective.coefficient)
+    if axes:
+        chosen = "the point" if at else "the first point"
+        say(f"a sweep of {len(document.points)}; {chosen} {said(axes, places)}; --at chooses another")
     n, m = problem.shape
     say(f"weight {n} x {m}: {n * m} parameters; not run yet")
     say()
@@ -93,12 +128,67 @@ def _show_scenario(path: Path, within: float, *, as_json: bool) -> None:
         say("For trace_squared that floor is 0 at every rank: a run shows the relative error, which is not.")
 
 
-def _show_result(path: Path, within: float, *, as_json: bool) -> None:
+def _row_major(axes: Sequence[Axis], places: Sequence[int]) -> int:
+    """Which of the points, the last axis fastest."""
+    index = 0
+    for axis, place in zip(axes, places, strict=True):
+        index = index * len(axis.values) + place
+    return index
+
+
+def _show_result(path: Path, within: float, at: Sequence[str], *, every: bool, as_json: bool) -> None:
+    from flowsim.trajectory.points import axes_of, point_of
+    from flowsim.trajectory.store import open_result
+
+    with open_result(path) as tree:
+        axes = axes_of(tree)
+        if axes and not at:
+            _show_sweep(path, tree, axes, every=every, as_json=as_json)
+            return
+        places = places_at(axes, at) if at else ()
+        _show_point(path, point_of(tree, places) if axes else tree, within, axes, places, as_json=as_json)
+
+
+def _show_sweep(path: Path, tree: xarray.DataTree, axes: Sequence[Axis], *, every: bool, as_json: bool) -> None:
+    """One row a point, then the verdicts of all points together."""
+    from flowsim.checks import summarize, verdict_table
+
+    rows, summary = point_rows(tree), summarize(verdict_table(tree))
+    scenario = _resolved(tree)
+    ranks, seeds = tree["final"].dataset["rank"].values.tolist(), tree["final"].sizes["seed"]
+    if as_json:
+        facts = {
+            "name": scenario["name"],
+            "digest": tree.attrs["digest"],
+            "result": str(path),
+            "sweep": {axis.path: list(axis.values) for axis in axes},
+            "rank": max(ranks),
+            "points": rows,
+            "outcomes": tables.outcomes(tree),
+            "summary": summary,
+        }
+        say(tables.as_json(facts))
+        return
+    say(scenario["name"] + (f": {scenario['title']}" if scenario.get("title") else ""))
+    say(f"digest {tree.attrs['digest']}")
+    say(f"a sweep of {len(rows)} points: {', '.join(f'{len(axis.values)} x {axis.path}' for axis in axes)}")
+    say()
+    say(point_table(rows, axes, every=every))
+    say()
+    medians = f", medians over {seeds} seeds" if seeds > 1 else ""
+    say(f"Outcomes: of the flow, all ranks and seeds. Final loss and time to reach: rank {max(ranks)}{medians}.")
+    say(f"One point of it: flowsim show {path} {example(axes)}")
+    say()
+    say(tables.verdict_summary(summary))
+
+
+def _show_point(
+    path: Path, tree: xarray.DataTree, within: float, axes: Sequence[Axis], places: Sequence[int], *, as_json: bool
+) -> None:
+    """A result that is no sweep, or one point of one."""
     from flowsim.checks import summarize, verdict_table
     from flowsim.theory.choice import excess_part, smallest_rank
-    from flowsim.trajectory.store import load
 
-    tree = load(path)
     ranks = result_ranks(tree)
     summary = summarize(verdict_table(tree))
     smallest = {
@@ -115,6 +205,7 @@ def _show_result(path: Path, within: float, *, as_json: bool) -> None:
             "name": scenario["name"],
             "digest": tree.attrs["digest"],
             "result": str(path),
+            **({"point": values_of(axes, places)} if axes else {}),
             "within": within,
             "smallest_rank_by_floor": smallest["loss_floor"],
             "smallest_rank_by_loss": smallest["loss"],
@@ -127,6 +218,8 @@ def _show_result(path: Path, within: float, *, as_json: bool) -> None:
     objective = scenario["objective"]
     _heading(scenario["name"], scenario.get("title"), objective["kind"], objective["coefficient"])
     say(f"digest {tree.attrs['digest']}")
+    if axes:
+        say(f"the point {said(axes, places)} of a sweep")
     say()
     names = ["rank", "parameters", "energy", "loss_start", "loss_floor", "loss", "relative_error"]
     say(_rank_table(ranks, names))
@@ -164,7 +257,8 @@ def result_ranks(tree: xarray.DataTree) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        rank, parameters, energy, loss_floor, loss_start, loss, relative_error; NaN where there is none.
+        rank, parameters, energy, loss_floor, loss_start, loss, relative_error; NaN where there is none, as for a rank
+        that failed.
     """
     theory, final = tree["theory"].to_dataset(), tree["final"].to_dataset().sel(schedule="flow")
     start = tree["trajectory"].to_dataset()["loss"].sel(schedule="flow").isel(time=0)
@@ -174,7 +268,7 @@ def result_ranks(tree: xarray.DataTree) -> list[dict[str, Any]]:
         rows.append(
             {
                 "rank": int(rank),
-                "parameters": int(_median(known["parameters"])),
+                "parameters": _whole(_median(known["parameters"])),
                 "energy": _median(known["energy"]),
                 "loss_floor": _median(known["loss_floor"]),
                 "loss_start": _median(start.sel(rank=rank)),
@@ -192,6 +286,11 @@ def _median(values: xarray.DataArray) -> float:
     numbers = np.asarray(values.values, dtype=float).ravel()
     numbers = numbers[~np.isnan(numbers)]
     return float(np.median(numbers)) if numbers.size else float("nan")
+
+
+def _whole(value: float) -> float | int:
+    """A count without its decimal point, if it is one."""
+    return int(value) if value.is_integer() else value
 
 
 def _resolved(tree: xarray.DataTree) -> dict[str, Any]:

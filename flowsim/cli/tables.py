@@ -7,8 +7,7 @@ import math
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,8 +23,6 @@ _STYLES = {
     "unresolved": "yellow",
     "not_applicable": "dim",
 }
-
-Tick = Callable[[str, int, int], None]
 
 
 def number(value: Any, digits: int = 4) -> str:
@@ -117,7 +114,10 @@ def verdict_list(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def outcomes(tree: xarray.DataTree) -> dict[str, dict[str, int]]:
-    """How the trajectories of each schedule ended: label -> outcome -> how many, the most frequent first."""
+    """How the trajectories of each schedule ended: label -> outcome -> how many, the most frequent first.
+
+    Of a sweep those of all points.
+    """
     cells = tree["final"].to_dataset()["outcome"].transpose("schedule", ...)
     labels = map(str, cells["schedule"].values)
     return {
@@ -136,11 +136,11 @@ def outcome_table(tree: xarray.DataTree) -> str:
 
 
 def law_table(tree: xarray.DataTree) -> str:
-    """Trace-squared: measured and exact relative error of each rank, and their ratio; empty for other results.
+    """Trace-squared: measured and exact relative error of each rank, and their ratio; empty for sweeps and others.
 
     Random starts are averaged as root mean squares; below each rank the same start with orthonormal rows, integrated.
     """
-    if tree.attrs.get("objective") != "trace_squared":
+    if tree.attrs.get("objective") != "trace_squared" or tree.attrs.get("sweep", "[]") != "[]":
         return ""
     theory, companions = tree["theory"].to_dataset(), tree["companions"].to_dataset()
     run = tree["final"].to_dataset()["relative_error"].sel(schedule="flow")
@@ -191,22 +191,3 @@ def plain(value: Any) -> Any:
 def as_json(value: Any) -> str:
     """`value` as JSON text, with the keys in the order given."""
     return json.dumps(plain(value), indent=2, allow_nan=False)
-
-
-@contextmanager
-def progress_bar(enabled: bool) -> Iterator[Tick | None]:
-    """A progress bar on stderr while the block runs; None where there is no terminal to show it on."""
-    if not (enabled and sys.stderr.isatty()):
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("", total=None)
-
-        def tick(label: str, done: int, total: int) -> None:
-            progress.update(task, description=label, completed=done, total=total)
-
-        yield tick

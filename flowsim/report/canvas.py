@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowsim.report.data import Array, Result, number
+from flowsim.trajectory.points import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,15 +120,22 @@ class Sheet:
 
 
 def footer(result: Result) -> str:
-    """Which result this is: name, digest, objective with its coefficient, version."""
+    """Which result this is: name, digest, objective with its coefficient, version; of a sweep what its points share."""
     c = number(result.view.coefficient)
     norm = r"\mathrm{tr}(W)^2" if result.view.objective == "trace_squared" else r"\|W - W^*\|_F^2"
     attrs = result.view.tree.attrs
+    axes = axes_of(result.view.tree)
+    swept = {axis.path for axis in axes}
+    shapes = json.loads(str(attrs.get("points", "[]")))
+    count = math.prod(len(axis.values) for axis in axes)
+    varies = swept & {"objective", "objective.kind"}
     parts = [
         str(attrs.get("name", "")),
         str(attrs["digest"])[:8],
-        rf"$f(W) = {c}\,{norm}$",
-        f"{attrs['rows']} × {attrs['columns']}",
+        drawable(shortened(str(attrs.get("point", "")), 60)),
+        "" if varies else rf"$f(W) = {'c' if 'objective.coefficient' in swept else c}\,{norm}$",
+        "" if any(shape != shapes[0] for shape in shapes) else f"{attrs['rows']} × {attrs['columns']}",
+        f"{count} point{'s' * (count > 1)}" if axes else "",
         f"flowsim {attrs.get('flowsim_version', '')}".rstrip(),
     ]
     return "  ·  ".join(part for part in parts if part)
@@ -246,6 +256,26 @@ def say_inside(axes: Axes, text: str) -> None:
         0.5, 0.5, textwrap.fill(text, 34), transform=axes.transAxes, ha="center", va="center",
         fontsize=7.5, color=GREY, zorder=6, bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85},
     )  # fmt: skip
+
+
+def drawable(text: str) -> str:
+    """A user's text as the figures' font can show it: nothing is read as mathematics, what has no glyph is a box."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    glyphs = get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap()
+    shown = "".join(letter if letter == "\n" or ord(letter) in glyphs else "□" for letter in text)
+    return shown.replace("$", r"\$")
+
+
+def shortened(text: str, most: int) -> str:
+    """A long text by its beginning and end.
+
+    Examples
+    --------
+    >>> shortened("weights/layer_0/query.safetensors", 17)
+    'weights/…fetensors'
+    """
+    return text if len(text) <= most + 1 else f"{text[: most // 2]}…{text[-(most - most // 2) :]}"
 
 
 def axis_label(attrs: dict[str, Any], width: int = 60, name: str | None = None) -> str:

@@ -94,31 +94,43 @@ class Result:
         return {str(key): value for key, value in self.view.tree[group][name].attrs.items()}
 
     def values(self, group: str, name: str) -> NDArray[Any]:
-        """A stored variable as it is."""
-        return np.asarray(self.view.tree[group].dataset[name].values)
+        """A stored variable as it is, whole; for the small ones."""
+        return self.view.slabs.read(group, name)
 
     def has(self, group: str, name: str) -> bool:
-        """Whether the variable is there and has a finite entry."""
-        tree = self.view.tree
-        return (
-            group in tree.children and name in tree[group].dataset and bool(np.isfinite(self.values(group, name)).any())
-        )
+        """Whether the variable is there and has a finite entry; read by its first dimension."""
+        tree, read = self.view.tree, self.view.slabs.read
+        if group not in tree.children or name not in tree[group].dataset:
+            return False
+        shape = tree[group].dataset[name].shape
+        if len(shape) < 2:
+            return bool(np.isfinite(read(group, name)).any())
+        return any(bool(np.isfinite(read(group, name, place)).any()) for place in range(shape[0]))
 
     def times(self, schedule: int = FLOW) -> Array:
         """Flow times of the recorded rounds of a schedule, (time,)."""
         return np.asarray(self.values("trajectory", "flow_time")[schedule], dtype=float)
 
-    def paths(self, name: str, schedule: int = FLOW) -> Array:
-        """(rank, seed, time) of a trajectory variable, ranks increasing."""
-        return np.asarray(self.values("trajectory", name)[schedule][self.order], dtype=float)
+    def path(self, name: str, rank: int, schedule: int = FLOW) -> Array:
+        """(seed, time) of a trajectory variable, `rank` the place among increasing ranks."""
+        return np.asarray(self.view.trajectory(name, schedule, self.order[rank]), dtype=float)
+
+    def over_seeds(self, name: str, schedule: int = FLOW) -> Spread:
+        """Spread over seeds of a trajectory variable, (rank, time), ranks increasing."""
+        spreads = [spread(self.path(name, rank, schedule), axis=0) for rank in range(len(self.ranks))]
+        return Spread(*(np.stack([getattr(one, part) for one in spreads]) for part in ("low", "middle", "high")))
+
+    def starts(self, name: str) -> Array:
+        """(rank, seed) of a trajectory variable of the flow at time 0, ranks increasing."""
+        return np.stack([np.asarray(self.view.first(FLOW, name, place), dtype=float) for place in self.order])
 
     def finals(self, name: str, schedule: int = FLOW) -> Array:
         """(rank, seed) of a final variable, ranks increasing."""
-        return np.asarray(self.values("final", name)[schedule][self.order], dtype=float)
+        return np.stack([np.asarray(self.view.final(name, schedule, place), dtype=float) for place in self.order])
 
     def outcomes(self, schedule: int = FLOW) -> NDArray[np.str_]:
         """(rank, seed) words, ranks increasing."""
-        return self.values("final", "outcome")[schedule][self.order].astype(str)
+        return np.stack([self.view.final("outcome", schedule, place).astype(str) for place in self.order])
 
     def theory(self, name: str) -> Array:
         """(rank, seed) of a theory variable, ranks increasing."""
@@ -133,7 +145,7 @@ class Result:
     def goals(self) -> Array:
         """Excess loss at or below which a rank counts as reached, (rank,): reach × its start, median over seeds."""
         reach = float(self.view.tree.attrs.get("reach", np.nan))
-        return reach * spread(self.paths("excess_loss")[:, :, 0]).middle
+        return reach * spread(self.starts("excess_loss")).middle
 
     def endings(self) -> list[str]:
         """A sentence for every schedule that did not come to its end for some rank or seed."""
@@ -147,9 +159,11 @@ class Result:
                 ranks = ", ".join(str(r) for r, any_ in zip(self.ranks, hit.any(1), strict=True) if any_)
                 count = f"{'rank' if ',' not in ranks else 'ranks'} {ranks}; {int(hit.sum())} of {hit.size} runs"
                 if word == "diverged":
-                    losses = self.paths("loss", int(row["place"]))[hit]
-                    alive = np.isfinite(losses).sum(-1).clip(1)
-                    after = float(self.times(int(row["place"]))[alive - 1].min())
+                    alive = [
+                        np.isfinite(self.path("loss", rank, int(row["place"]))[hit[rank]]).sum(-1).clip(1).min()
+                        for rank in np.flatnonzero(hit.any(1)).tolist()
+                    ]
+                    after = float(self.times(int(row["place"]))[min(alive) - 1])
                     sentences.append(f"{label}: diverged after t = {number(after)} ({count}).")
                 else:
                     sentences.append(f"{label}: {word.replace('_', ' ')} ({count}).")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, log_ticks, log_y, say_inside
-from flowsim.report.data import UPDATE_WORDS, Array, Family, Result, Spread, largest_over_time, spread
+from flowsim.report.data import UPDATE_WORDS, Array, Family, Result, Spread, spread
 from flowsim.report.marks import legend
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def _curves(result: Result, panel: Panel, rank: int) -> list[Curve]:
 
 def _largest(result: Result, name: str, schedule: int, rank: int) -> Array:
     """Largest over time of a gap, (seed,); NaN for runs that diverged."""
-    values = largest_over_time(result.paths(name, schedule)[rank])
+    values = result.view.largest(schedule, name, result.order[rank]).astype(float)
     values[result.outcomes(schedule)[rank] == "diverged"] = np.nan
     return values
 

@@ -31,13 +31,14 @@ def imbalance(tree: xr.DataTree) -> Figure:
     families = [family for family in result.families if _drifts(result, family)]
     sheet = Sheet("Drift of the imbalance, which the flow conserves", 3.3, 1, 2 if families else 1, sharey=True)
     levels = _levels(result)
-    seen = [result.paths("imbalance_drift").ravel(), _integrated(result).ravel(), levels]
+    over = result.over_seeds("imbalance_drift")
+    seen = [*(part.ravel() for part in (over.low, over.middle, over.high)), _integrated(result).ravel(), levels]
     place = len(result.ranks) - 1
     for family in families:
         seen += [_path(result, schedule, place) for schedule in _ends(family)]
     flat = np.concatenate(seen)
     # A diverged run would hide everything else: the factors' own size squared is as far as the axis goes.
-    norms = result.paths("factor_norm")
+    norms = result.over_seeds("factor_norm").high
     size = min(float(np.max(np.where(np.isfinite(norms), norms, 0.0))), 1e100) ** 2
     flat = flat[flat <= 1e3 * size] if size > 0 else flat
     for axes in sheet.axes:
@@ -63,7 +64,7 @@ def imbalance(tree: xr.DataTree) -> Figure:
 
 
 def _path(result: Result, schedule: int, rank: int) -> Array:
-    return spread(result.paths("imbalance_drift", schedule)[rank], axis=0).middle
+    return spread(result.path("imbalance_drift", rank, schedule), axis=0).middle
 
 
 def _ends(family: Family) -> list[int]:
@@ -72,7 +73,11 @@ def _ends(family: Family) -> list[int]:
 
 
 def _drifts(result: Result, family: Family) -> bool:
-    return any(np.isfinite(result.paths("imbalance_drift", place)).any() for place in family.places)
+    return any(
+        bool(np.isfinite(result.path("imbalance_drift", rank, place)).any())
+        for place in family.places
+        for rank in range(len(result.ranks))
+    )
 
 
 def _integrated(result: Result) -> Array:

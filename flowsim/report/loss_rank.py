@@ -63,7 +63,7 @@ def loss_vs_rank(tree: xr.DataTree) -> Figure:
 def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bool) -> None:
     ranks, values = np.array(result.ranks, dtype=float), result.finals("loss")
     limit = spread(result.theory("loss_limit")).middle
-    start = spread(result.paths("loss")[:, :, 0]).middle
+    start = spread(result.starts("loss")).middle
     low, _ = log_y(axes, np.concatenate([values.ravel(), floor, limit, start]), decades=LOSS_DECADES)
     curve(axes, ranks, start, color=GREY, linestyle=":", marker="_", label="at the start")
     curve(
@@ -81,7 +81,7 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
 
 def _excess_panel(result: Result, sheet: Sheet, axes: Axes, wide: bool, *, alone: bool) -> None:
     ranks, values = np.array(result.ranks, dtype=float), result.finals("excess_loss")
-    goals, start = result.goals(), spread(result.paths("excess_loss")[:, :, 0]).middle
+    goals, start = result.goals(), spread(result.starts("excess_loss")).middle
     limit = result.limit_excess()
     seen = np.concatenate([values.ravel(), goals, start if alone else goals])
     top = float(np.max(np.where(np.isfinite(start), start, 0.0)))

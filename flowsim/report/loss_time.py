@@ -35,20 +35,19 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
     result = Result.of(tree)
     sheet = Sheet("Excess loss over time", 3.5)
     [axes] = sheet.axes
-    times, paths = result.times(), result.paths("excess_loss")
-    over = spread(paths, axis=1)
-    start, goals = spread(paths[:, :, 0]).middle, result.goals()
+    times, over, seeds = result.times(), result.over_seeds("excess_loss"), len(result.view.seeds)
+    start, goals = over.middle[:, 0], result.goals()
     seen = np.concatenate([over.low.ravel(), over.high.ravel(), goals])
     top = float(np.max(np.where(np.isfinite(start), start, 0.0)))
     low, high = log_y(axes, seen, decades=EXCESS_DECADES, top=top)
     early = time_axis(result, axes)
     looks = rank_looks(result.ranks)
-    if not (paths > 0).any():
-        known = np.isfinite(paths).any()
+    if not (over.high > 0).any():
+        known = np.isfinite(over.high).any()
         say_inside(axes, "the flow is at its floor throughout" if known else "no finite excess loss")
     for place, (rank, (colour, marker)) in enumerate(zip(result.ranks, looks, strict=True)):
         x, middle = times[early:], over.middle[place, early:]
-        if paths.shape[1] > 1:
+        if seeds > 1:
             bottom, upper = (np.clip(v[place, early:], low / 10, high * 10) for v in (over.low, over.high))
             axes.fill_between(x, bottom, upper, color=colour, alpha=0.18, linewidth=0)
         every = (len(x) // 24 * (place % 4), max(len(x) // 6, 1))
@@ -60,10 +59,10 @@ def loss_vs_time(tree: xr.DataTree) -> Figure:
     legend(sheet)
     axes.set_xlabel("flow time t (time)")
     axes.set_ylabel(axis_label(result.attrs("trajectory", "excess_loss"), 48))
-    seeds = f", median over {paths.shape[1]} seeds with their range" if paths.shape[1] > 1 else ""
-    if seeds or others:
-        thin = "; thin: the other schedules" + (", medians" if seeds else "") if others else ""
-        sheet.note(f"Lines with markers: flow{seeds}{thin}.")
+    spoken = f", median over {seeds} seeds with their range" if seeds > 1 else ""
+    if spoken or others:
+        thin = "; thin: the other schedules" + (", medians" if spoken else "") if others else ""
+        sheet.note(f"Lines with markers: flow{spoken}{thin}.")
     for sentence in result.endings():
         sheet.note(sentence)
     return sheet.finish(result)
@@ -108,7 +107,7 @@ def _other_schedules(result: Result, axes: Axes, looks: list[tuple[Colour, str]]
         return False
     for index, row in enumerate(others):
         place = int(row["place"])
-        middles = spread(result.paths("excess_loss", place), axis=1).middle
+        middles = result.over_seeds("excess_loss", place).middle
         dash = (0, DASHES[index % len(DASHES)])
         for (colour, _), middle in zip(looks, middles, strict=True):
             inside = np.where(middle < high * 1e6, middle, np.nan)

@@ -21,7 +21,8 @@ DECADES = 5.0
 
 def has_modes(tree: xr.DataTree) -> str:
     """Empty if there are singular values to draw, else why not."""
-    if (Result.of(tree).paths("singular_value") > 0).any():
+    result = Result.of(tree)
+    if any(bool((result.path("singular_value", rank) > 0).any()) for rank in range(len(result.ranks))):
         return ""
     return "every singular value of s B A is zero or not finite (nothing moves)"
 
@@ -37,8 +38,7 @@ def singular_values(tree: xr.DataTree) -> Figure:
         f"Singular values of the update along the flow, seed {seed}", 3.2 if rows == 1 else 4.4, rows, columns,
         sharex=True, sharey=True,
     )  # fmt: skip
-    values = result.paths("singular_value")[:, 0]  # (rank, time, mode)
-    shown = [values[place, :, : result.ranks[place]] for place in places]
+    shown = [result.path("singular_value", place)[0, :, : result.ranks[place]] for place in places]  # (time, mode)
     targets = target_values(result)
     seen = np.concatenate([v.max(0, initial=0.0, where=np.isfinite(v)) for v in shown] + [targets[: max(result.ranks)]])
     for axes in sheet.axes:

@@ -18,7 +18,9 @@ from flowsim.report.imbalance import has_drift, imbalance
 from flowsim.report.loss_rank import has_loss, loss_vs_rank
 from flowsim.report.loss_time import loss_vs_time
 from flowsim.report.modes import has_modes, singular_values
-from flowsim.trajectory.store import cannot_write, replacing
+from flowsim.report.phase_diagram import has_sweep, phase_diagram
+from flowsim.trajectory.files import cannot_write, replacing
+from flowsim.trajectory.points import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,16 +36,25 @@ class Drawing:
     ----------
     title : str
         What it shows, in a few words.
-    missing : callable
-        (tree) -> why it cannot be drawn of this result, empty if it can.
+    lacks : callable
+        (tree) -> what this result lacks for it, empty if nothing.
     make : callable
         (tree) -> matplotlib Figure; to be called inside `house_style`.
+    of_sweep : bool
+        Whether it shows a whole sweep; all others show one point.
     """
 
     name: str
     title: str
-    missing: Callable[[xr.DataTree], str]
+    lacks: Callable[[xr.DataTree], str]
     make: Callable[[xr.DataTree], Figure]
+    of_sweep: bool = False
+
+    def missing(self, tree: xr.DataTree) -> str:
+        """Why it cannot be drawn of this result, empty if it can."""
+        if axes_of(tree) and not self.of_sweep:
+            return "it shows one point, and this result is a sweep"
+        return self.lacks(tree)
 
     def applies(self, tree: xr.DataTree) -> bool:
         """Whether this result has what the figure shows."""
@@ -64,6 +75,7 @@ FIGURES: Mapping[str, Drawing] = {
         Drawing("equivalence", "Gap against step", has_gaps, equivalence),
         Drawing("singular_values", "Singular values over time", has_modes, singular_values),
         Drawing("imbalance", "Drift of the imbalance", has_drift, imbalance),
+        Drawing("phase_diagram", "Phase diagram of the flow", has_sweep, phase_diagram, of_sweep=True),
     )
 }
 
@@ -76,11 +88,12 @@ def draw(
     Parameters
     ----------
     tree : DataTree
-        A result; not changed.
+        A result, or one point of a sweep as `flowsim.trajectory.points.point_of` gives it, in memory or opened lazily;
+        not changed.
     folder : Path
         Created if it is not there.
     figures : sequence of str, optional
-        Names; by default all figures that this result has something for.
+        Names; by default all figures that this result has something for: of a sweep its phase diagram.
     formats : sequence of str
         Of `png`, `svg`, `pdf`.
 

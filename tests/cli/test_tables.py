@@ -35,24 +35,6 @@ def test_on_a_terminal_a_table_fits_its_width(monkeypatch: pytest.MonkeyPatch) -
     assert text.count("word") == 20
 
 
-def test_no_progress_bar_without_a_terminal() -> None:
-    with tables.progress_bar(True) as tick:
-        assert tick is None
-
-
-def test_a_progress_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    terminal = StringIO()
-    monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with tables.progress_bar(False) as tick:
-        assert tick is None
-    with tables.progress_bar(True) as tick:
-        assert tick is not None
-        tick("rank 1", 1, 2)
-        tick("rank 2", 2, 2)
-    assert "rank 2" in terminal.getvalue()
-
-
 def test_measured_and_exact_errors_stand_side_by_side(trace_run: Any, frobenius_run: Any) -> None:
     """Root mean squares over the seeds of a rank, and the start with orthonormal rows: √(n/r − 1) at the end."""
     lines = [line.split() for line in tables.law_table(trace_run.tree).splitlines()[2:]]
@@ -76,4 +58,10 @@ def test_a_law_without_numbers_has_no_table(trace_tree: Any) -> None:
     text = tables.law_table(trace_tree)
     assert "gaussian" not in text and text.count("orthonormal rows") == 1
     trace_tree["theory"]["orthonormal_error"].values[:] = np.nan
+    assert tables.law_table(trace_tree) == ""
+
+
+def test_a_sweep_has_no_law_of_its_own(trace_tree: Any) -> None:
+    """Its attributes are those of its first point."""
+    trace_tree.attrs["sweep"] = '[{"path": "adapter.init.std", "name": "std", "values": [1, 2]}]'
     assert tables.law_table(trace_tree) == ""

@@ -18,6 +18,7 @@ from flowsim.report.modes import target_values
 from flowsim.report.plots import FIGURES, draw
 
 Results = dict[str, xr.DataTree]
+OF_POINTS = {name: one for name, one in FIGURES.items() if not one.of_sweep}
 
 SCENARIOS = {
     # Everything at once: floors, closed forms (rank 1), integrated flows, windows, descent with k = 1 and 2, ranks
@@ -104,9 +105,9 @@ def test_every_figure_that_applies_is_drawn(results: Results, name: str, tmp_pat
 
 
 def test_which_figures_apply(results: Results) -> None:
-    assert {name for name, one in FIGURES.items() if one.applies(results["frobenius"])} == set(FIGURES)
-    assert {name for name, one in FIGURES.items() if not one.applies(results["one"])} == {"equivalence"}
-    silent = {name for name, one in FIGURES.items() if not one.applies(results["still"])}
+    assert {name for name, one in OF_POINTS.items() if one.applies(results["frobenius"])} == set(OF_POINTS)
+    assert {name for name, one in OF_POINTS.items() if not one.applies(results["one"])} == {"equivalence"}
+    silent = {name for name, one in OF_POINTS.items() if not one.applies(results["still"])}
     assert silent == {"equivalence", "relative_error_vs_rank", "singular_values"}
 
 
@@ -135,7 +136,7 @@ def test_pyplot_is_left_alone(results: Results, tmp_path: Path) -> None:
 
 def test_the_tree_is_not_changed(results: Results) -> None:
     before = results["frobenius"].copy(deep=True)
-    for one in FIGURES.values():
+    for one in OF_POINTS.values():
         one.draw(results["frobenius"])
     assert results["frobenius"].identical(before)
 
@@ -175,7 +176,7 @@ def test_a_folder_that_cannot_be_made(results: Results, tmp_path: Path) -> None:
 
 def test_every_figure_is_signed(results: Results) -> None:
     tree = results["trace_squared"]
-    for name, one in FIGURES.items():
+    for name, one in OF_POINTS.items():
         if one.applies(tree):
             words = texts(tree, name)
             assert one.title.split()[0] in words
@@ -279,7 +280,7 @@ def test_numbers_of_every_kind_neither_warn_nor_crash(
     tree = changed(results[name], change)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for one in FIGURES.values():  # also where they would not be drawn by themselves
+        for one in OF_POINTS.values():  # also where they would not be drawn by themselves
             one.draw(tree)
 
 
@@ -292,7 +293,7 @@ def test_a_single_time_step_and_seed(results: Results) -> None:
     }
     parts["/"] = tree.to_dataset()
     short = xr.DataTree.from_dict(parts)
-    for one in FIGURES.values():
+    for one in OF_POINTS.values():
         one.draw(short)
 
 
@@ -305,3 +306,23 @@ def test_spread_knows_only_finite_numbers() -> None:
 
 def test_numbers_for_labels() -> None:
     assert [number(x) for x in (1e-6, 0.1, 2.0, 123456.0)] == ["1e-6", "0.1", "2", "1.23e5"]
+
+
+def test_a_rank_whose_work_was_lost(results: Results) -> None:
+    """Nothing is known of it but that it failed; the others are drawn as ever."""
+    tree = results["frobenius"].copy(deep=True)
+    for group, place in (("trajectory", 1), ("final", 1), ("theory", 0), ("companions", 1)):
+        for name, variable in tree[group].data_vars.items():
+            if "rank" not in variable.dims or name == "parameters":
+                continue
+            lost = (slice(None),) * place + (0,)
+            if variable.dtype.kind == "f":
+                variable.values[lost] = np.nan
+            elif variable.dtype.kind == "O":
+                variable.values[lost] = "failed" if name == "outcome" else ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name, one in OF_POINTS.items():
+            assert not one.missing(tree), name
+            one.draw(tree)
+    assert "Flow: failed (rank 3; 2 of 6 runs)." in texts(tree, "loss_vs_rank")
