@@ -49,6 +49,21 @@ class ResultError(InputError):
     """A stored result cannot be read, or is not one of flowsim's."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run was stopped by Ctrl-C; says how far it is and how to go on."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def lines(self) -> list[str]:
+        """The lines a user sees."""
+        return [self.message, f"  {self.hint}"]
+
+
 @dataclass(frozen=True)
 class Mistake:
     """One mistake in a scenario: where it stands, what is wrong, what to do."""

@@ -1,14 +1,14 @@
-"""The main job: solve, check, draw, in that order, and nothing else."""
+"""The main job: solve tile by tile, assemble, check, draw, in that order, and nothing else."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -16,68 +16,44 @@ import xarray as xr
 
 from flowsim import __version__
 from flowsim.checks import check
-from flowsim.errors import HypothesisError, ResultError
-from flowsim.integrators.selection import choose
-from flowsim.problem.assemble import Problem, assemble
-from flowsim.problem.svd_cache import SvdCache
-from flowsim.scenario.digest import digest_of
+from flowsim.errors import Interrupted, ResultError
+from flowsim.problem.assemble import assemble
+from flowsim.scenario.digest import digest_of, folder_name
 from flowsim.scenario.read import Document, read_scenario
-from flowsim.sweep.collect import build_tree
-from flowsim.sweep.execute import solve_rank
-from flowsim.sweep.schedules import Clock, clock_of, expand, nominal_times
+from flowsim.sweep.campaign import Campaign, Progress, Tell, Tools, find_finished, solve_missing, write_tiles
+from flowsim.sweep.ledger import Ledger
+from flowsim.sweep.sizes import Sizes, refuse_what_cannot_fit, refuse_what_finds_no_room, sizes_of, workers_that_fit
 from flowsim.sweep.starts import Starts
+from flowsim.sweep.work import forget, threads
+from flowsim.sweep.workers import workers
+from flowsim.trajectory.draft import draft
+from flowsim.trajectory.files import cannot_write, remove_stale, write_text
 from flowsim.trajectory.provenance import choose_device, root_attributes
-from flowsim.trajectory.store import cannot_write, load, save, write_text
-from flowsim.trajectory.variables import COMPANIONS, THEORY, TRAJECTORY
+from flowsim.trajectory.store import load, open_result
 
-Progress = Callable[[str, int, int], None]
-DIGEST_LETTERS = 8
 CACHE = ".cache"  # beside the results: decompositions of large differences, by the hash of their content
-STORED_VARIABLES = len(TRAJECTORY) * 2 + len(COMPANIONS) + len(THEORY) + 40
-VARIABLE_BYTES = 6000  # measured: what HDF5 keeps for a variable and its attributes
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a run would do, found without solving anything.
-
-    Attributes
-    ----------
-    trajectories : int
-        Schedules × ranks × seeds.
-    states_bytes : int
-        Largest number of bytes of states held at once.
-    file_bytes : int
-        Estimate of the result file: its numbers before compression, and what each variable takes besides.
-    methods : list of (rank, method, reason)
-    """
-
-    name: str
-    digest: str
-    folder_name: str
-    trajectories: int
-    ranks: list[int]
-    seeds: list[int]
-    schedules: list[str]
-    states_bytes: int
-    file_bytes: int
-    methods: list[tuple[int, str, str]]
+AUTO = 0  # as many workers as fit
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A complete result: its folder, its tree, and whether it was there before."""
+    """A result: its folder and file, and whether it was there before."""
 
     folder: Path
-    tree: xr.DataTree
+    file: Path
     already_complete: bool
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """The result in memory."""
+        return load(self.file)
 
 
 def run(
     scenario: str | Path, *, out: str | Path = "results", overrides: Sequence[str] = (), device: str | None = None,
-    plots: bool = True,
+    plots: bool = True, jobs: int = 1, scheduler: str | None = None,
 ) -> xr.DataTree:  # fmt: skip
-    """Run a scenario file and return its result.
+    """Run a scenario file and return its result; go on where an earlier run of it was stopped.
 
     Parameters
     ----------
@@ -91,6 +67,11 @@ def run(
         Overrides the scenario's device.
     plots : bool
         Whether figures are drawn.
+    jobs : int
+        Worker processes; 1 is this process, 0 as many as fit. A script that asks for more needs the guard
+        `if __name__ == "__main__":`, since each worker starts by importing it.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers take the place of processes.
 
     Returns
     -------
@@ -103,160 +84,148 @@ def run(
         Before anything is solved, as far as it can be known then.
     """
     document = read_scenario(Path(scenario), tuple(overrides))
-    return execute(document, out=Path(out), device=device, plots=plots, force=False, progress=None).tree
-
-
-def plan(document: Document, device: str | None = None) -> Plan:
-    """Say what a run would do: trajectories, bytes, and the method of each rank with its reason."""
-    problem, clock = _prepare(document)
-    scenario = document.scenario
-    starts = Starts(problem, choose_device(device or scenario.compute.device))
-    ranks, seeds, points = len(problem.ranks), len(problem.seeds), len(clock.times)
-    n, m = problem.shape
-    states = max(
-        (len(clock.union) * (5 if len(clock.items) > 1 else 1) + len(clock.items) * points)
-        * (n + m) * rank * seeds * 8
-        for rank in problem.ranks
-    )  # fmt: skip
-    numbers = len(clock.items) * (len(TRAJECTORY) + max(problem.ranks)) + 7 * len(COMPANIONS)
-    solver, factors = scenario.solver, scenario.save.factors != "none"
-    methods: list[tuple[int, str, str]] = []
-    for rank in problem.ranks:
-        try:
-            choices = choose(starts.batch(rank), solver.method, rtol=solver.rtol, factors=factors)
-        except HypothesisError as refusal:
-            methods.append((rank, solver.method, refusal.message))
-            continue
-        ways = {f"{one.method} ({one.stepper})": one.reason for one in reversed(choices)}
-        methods += [(rank, name, reason) for name, reason in reversed(ways.items())]
-    return Plan(
-        name=scenario.name,
-        digest=digest_of(document),
-        folder_name=folder_name(document),
-        trajectories=len(clock.items) * ranks * seeds,
-        ranks=list(problem.ranks),
-        seeds=list(problem.seeds),
-        schedules=[item.label for item in clock.items],
-        states_bytes=int(states),
-        file_bytes=ranks * seeds * points * numbers * 8 + VARIABLE_BYTES * STORED_VARIABLES,
-        methods=methods,
-    )
-
-
-def folder_name(document: Document) -> str:
-    """`<name>-<digest8>`."""
-    return f"{document.scenario.name}-{digest_of(document)[:DIGEST_LETTERS]}"
+    return execute(document, out=Path(out), device=device, plots=plots, jobs=jobs, scheduler=scheduler).tree
 
 
 def execute(
-    document: Document, *, out: Path, device: str | None, plots: bool, force: bool, progress: Progress | None
-) -> Finished:
-    """Run a scenario, or return its complete result where there is one already.
+    document: Document, *, out: Path, device: str | None = None, plots: bool = True, force: bool = False,
+    progress: Progress | None = None, tell: Tell | None = None, jobs: int = 1, scheduler: str | None = None,
+) -> Finished:  # fmt: skip
+    """Run a scenario, go on with one that was stopped, or return its complete result where there is one already.
 
     Parameters
     ----------
     progress : callable, optional
-        Called with (what, done, total) as work goes on.
+        Called with (what, trajectories done, trajectories in all) as work goes on.
+    tell : callable, optional
+        Called with a sentence that a user should read: what is gone on with, what has to be done again.
+    jobs : int
+        Worker processes; 1 is this process, `AUTO` as many as fit.
+    scheduler : str, optional
+        Address of a Dask scheduler, whose workers take the place of processes.
 
     Raises
     ------
     OutputError
-        If the result cannot be written; found out before solving.
+        If the result cannot be written, or another run is writing it.
     HypothesisError
         `solver: exact` where no closed form exists.
+    Interrupted
+        On Ctrl-C; what is finished stays, and the same call goes on from it.
     """
-    scenario = document.scenario
-    torch_device = choose_device(device or scenario.compute.device)
-    folder = out / folder_name(document)
-    file = folder / f"{document.scenario.name}.nc"
-    if file.is_file() and not force:
-        tree = load(file)
-        if tree.attrs["digest"] == digest_of(document) and "checks" in tree.children:
-            ended = (folder / "run.json").is_file()
-            if plots and not (ended and (folder / "figures").is_dir()):
-                _draw(tree, folder)  # it was run without figures, or stopped while drawing
-            if not ended:
-                _record_moment(folder, torch_device, datetime.datetime.now(datetime.UTC), 0.0)
-            return Finished(folder, tree, already_complete=True)
-        raise ResultError(f"{file}: belongs to another scenario", "Move it away, or run with --force.")
-    problem, clock = _prepare(document)
-    starts = Starts(problem, torch_device, decompose=SvdCache(out / CACHE))
-    if scenario.solver.method == "exact":
-        with _threads(scenario.compute.threads):
-            starts.refuse_inexact()
-    new = not folder.exists()
-    _make_writable(folder)
     began, clock_began = datetime.datetime.now(datetime.UTC), time.perf_counter()
+    wish, folder = device or document.scenario.compute.device, out / folder_name(document)
+    file = folder / f"{document.scenario.name}.nc"
+    if not force and _is_complete(file, document):
+        return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
+    campaign = Campaign(document, progress)
+    ledger = Ledger(folder, document.scenario.name, digest_of(document), campaign.tiles)
+    sizes = sizes_of(document, campaign.times, campaign.layout, campaign.tiles)
+    jobs = _workers(campaign, sizes, wish, jobs, scheduler)
+    new = not folder.exists()
     try:
-        tree = _solve(starts, clock, progress)
-        tree["checks"] = xr.DataTree(check(tree))
-        write_text(folder / "scenario.yaml", document.text)
-        save(tree, file)
-    except BaseException:
+        with workers(jobs, scheduler, campaign.watch) as crew:
+            tools = Tools(ledger, crew, crew.stamp(wish), wish, None if scheduler else out / CACHE)
+            if document.scenario.solver.method == "exact":
+                _refuse_inexact(document, wish)
+            _make_writable(folder)
+            with ledger.held():
+                remove_stale(folder)
+                ledger.open(tools.stamp, anew=force)
+                write_text(folder / "scenario.yaml", document.text)
+                find_finished(campaign, tools, tell or _nobody)
+                missing = 1 - len(campaign.finished) / len(campaign.tiles)
+                refuse_what_finds_no_room(int(missing * sizes.tiles), folder)
+                try:
+                    failures = solve_missing(campaign, tools)
+                finally:
+                    forget()
+                _write_result(campaign, tools, failures, file)
+                if not failures:
+                    ledger.clear()
+    except BaseException as stop:
+        ledger.leave()
         if new:
             _remove_if_empty(folder)
+        if isinstance(stop, KeyboardInterrupt):
+            raise Interrupted(f"interrupted: {campaign.how_far()}", "The same command goes on from there.") from stop
         raise
+    ledger.leave()
     if plots:
-        _draw(tree, folder)
-    _record_moment(folder, torch_device, began, time.perf_counter() - clock_began)
-    return Finished(folder, tree, already_complete=False)
+        _draw(file)
+    _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
+    return Finished(folder, file, already_complete=False)
 
 
-def _prepare(document: Document) -> tuple[Problem, Clock]:
-    scenario = document.scenario
-    return assemble(document), clock_of(expand(scenario), nominal_times(scenario.time))
+def _is_complete(file: Path, document: Document) -> bool:
+    """Whether the result is there and whole.
+
+    Raises
+    ------
+    ResultError
+        If the file is something else, or of another version.
+    """
+    if not file.is_file():
+        return False
+    with open_result(file) as tree:
+        if tree.attrs["digest"] != digest_of(document):
+            raise ResultError(f"{file}: belongs to another scenario", "Move it away, or run with --force.")
+        return int(tree.attrs["failed_tiles"]) == 0
 
 
-def _solve(starts: Starts, clock: Clock, progress: Progress | None) -> xr.DataTree:
-    problem = starts.problem
-    document = problem.document
-    scenario = document.scenario
-    total, done = len(problem.ranks) * (len(clock.items) + 1), 0
-
-    def advance(rank: int) -> Callable[[str], None]:
-        def told(label: str) -> None:
-            nonlocal done
-            done += 1
-            if progress is not None:
-                progress(f"rank {rank}: {label}", done, total)
-
-        return told
-
-    with _threads(scenario.compute.threads):
-        results = [solve_rank(starts, rank, clock, max(problem.ranks), advance(rank)) for rank in problem.ranks]
-    attrs = root_attributes(
-        name=scenario.name, title=getattr(scenario, "title", None) or "", text=document.text,
-        resolved=scenario.model_dump(mode="json"), digest=digest_of(document),
-        weights={one.where: one.sha256 for one in document.weights}, device=starts.device, shape=problem.shape,
-    )  # fmt: skip
-    return build_tree(
-        results,
-        clock,
-        problem.seeds,
-        one_baseline=problem.start_is_pretrained,
-        factors=scenario.save.factors,
-        attrs=attrs,
-    )
+def _complete(done: Finished, wish: str, *, plots: bool) -> Finished:
+    """Make up for what a run that was stopped late has left out."""
+    ended = (done.folder / "run.json").is_file()
+    if plots and not (ended and (done.folder / "figures").is_dir()):
+        _draw(done.file)  # it was run without figures, or stopped while drawing
+    if not ended:
+        _record_moment(done.folder, choose_device(wish).type, datetime.datetime.now(datetime.UTC), 0.0)
+    return done
 
 
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Threads of the scenario, never of the machine: the last bits may depend on them."""
-    previous = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(previous)
+def _workers(campaign: Campaign, sizes: Sizes, wish: str, jobs: int, scheduler: str | None) -> int:
+    """How many processes of this machine; refuses what cannot fit."""
+    tiles = len(campaign.tiles)
+    kind = choose_device(wish).type if scheduler is None else "cpu"
+    if jobs == AUTO:
+        jobs = workers_that_fit(sizes, campaign.document.scenario.compute.threads, tiles, kind)
+    jobs = min(jobs, tiles)
+    if scheduler is None:
+        refuse_what_cannot_fit(sizes, jobs)
+    return jobs
 
 
-def _draw(tree: xr.DataTree, folder: Path) -> None:
+def _refuse_inexact(document: Document, wish: str) -> None:
+    with threads(document.scenario.compute.threads):
+        for point in document.points:
+            Starts(assemble(point), choose_device(wish)).refuse_inexact()
+
+
+def _write_result(campaign: Campaign, tools: Tools, failures: dict[int, str], file: Path) -> None:
+    """Write the result file from its tiles, judge it, and add the verdicts: there whole, or not at all."""
+    digest = tools.ledger.digest
+    with draft(file) as new:
+        with new.writing() as out:
+            campaign.layout.declare(out, root_attributes(campaign.document, digest, tools.stamp, len(failures)))
+            write_tiles(campaign, tools, failures, out)
+        with new.reading() as tree:
+            verdicts = check(tree)
+        with new.writing() as out:
+            out.dataset("checks", verdicts)
+
+
+def _nobody(sentence: str) -> None:
+    """Where nobody listens."""
+
+
+def _draw(file: Path) -> None:
     from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
 
-    draw(tree, folder / "figures")
+    with open_result(file) as tree:
+        draw(tree, file.parent / "figures")
 
 
-def _record_moment(folder: Path, device: torch.device, began: datetime.datetime, seconds: float) -> None:
+def _record_moment(folder: Path, device: str, began: datetime.datetime, seconds: float) -> None:
     """Write run.json, the last file of a run: where it is missing, the run did not come to its end."""
     moment = {
         "started": began.isoformat(timespec="seconds"),
@@ -264,7 +233,7 @@ def _record_moment(folder: Path, device: torch.device, began: datetime.datetime,
         "host": platform.node(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "device": torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device,
         "flowsim": __version__,
     }
     write_text(folder / "run.json", json.dumps(moment, indent=2) + "\n")
@@ -282,9 +251,10 @@ def _make_writable(folder: Path) -> None:
 
 
 def _remove_if_empty(folder: Path) -> None:
-    """Leave nothing behind of a run that did not come to its end."""
+    """Leave nothing behind of a run that finished nothing."""
     try:
-        (folder / "scenario.yaml").unlink(missing_ok=True)
-        folder.rmdir()
+        if {path.name for path in folder.iterdir()} <= {"scenario.yaml"}:
+            (folder / "scenario.yaml").unlink(missing_ok=True)
+            folder.rmdir()
     except OSError:
         return

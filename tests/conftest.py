@@ -60,17 +60,9 @@ def run_text(tmp_path: Path) -> Solve:
 
 
 @pytest.fixture
-def solve(tmp_path: Path) -> Solve:
-    """As `run_text`, without the result file, which takes longer to write than a small flow to solve."""
-
-    def run(text: str) -> Any:
-        from flowsim import pipeline
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pipeline, "save", lambda tree, path: None)
-            return execute_text(text, tmp_path)
-
-    return run
+def solve(run_text: Solve) -> Solve:
+    """Run the text of a scenario; its name says that nobody looks at the folder."""
+    return run_text
 
 
 @pytest.fixture(scope="session")

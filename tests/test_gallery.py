@@ -153,7 +153,7 @@ Entry = Callable[[str], Any]
 
 @pytest.fixture(scope="module")
 def result(tmp_path_factory: pytest.TempPathFactory) -> Entry:
-    """The result of a scenario, solved once; without the file, which takes longer to write than to solve."""
+    """The result of a scenario, solved once."""
     from flowsim import pipeline
 
     made: dict[str, Any] = {}
@@ -162,10 +162,7 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> Entry:
         if name not in made:
             out = tmp_path_factory.mktemp(name)
             document = read_scenario(FOLDER / f"{name}.yaml")
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pipeline, "save", lambda tree, path: None)
-                done = pipeline.execute(document, out=out, device="cpu", plots=False, force=False, progress=None)
-            made[name] = done.tree
+            made[name] = pipeline.execute(document, out=out, device="cpu", plots=False).tree
         return made[name]
 
     return of
@@ -261,7 +258,7 @@ def test_imbalance_lifts_the_obstruction(tmp_path: Path) -> None:
 
     changes = ("adapter.init.zero=B", "checks=[eckart_young]", "time.stop=40.0")
     document = read_scenario(FOLDER / "wrong_determinant.yaml", changes)
-    tree = execute(document, out=tmp_path, device="cpu", plots=False, force=False, progress=None).tree
+    tree = execute(document, out=tmp_path, device="cpu", plots=False).tree
     assert {str(one) for one in tree["final"].dataset["outcome"].values.flat} == {"reached"}
 
 
@@ -286,7 +283,7 @@ def test_a_plateau_without_a_closed_form_ends_when_flowsim_says(result: Entry, t
     forecast = result("plateau_unbalanced")["final"].dataset["further_time"].sel(schedule="flow", rank=2).values
     changes = ("time.stop=60.0", "time.points=601", "adapter.ranks=[2]", "checks=[eckart_young]")
     document = read_scenario(FOLDER / "plateau_unbalanced.yaml", changes)
-    tree = execute(document, out=tmp_path, device="cpu", plots=False, force=False, progress=None).tree
+    tree = execute(document, out=tmp_path, device="cpu", plots=False).tree
     assert {str(one) for one in tree["final"].dataset["outcome"].values.flat} == {"reached"}
     run = tree["trajectory"].dataset.sel(schedule="flow", rank=2, mode=2)
     learnt = [float(run["time"][int(np.argmax(run["singular_value"].sel(seed=s).values > 0.25))]) for s in (0, 1)]
@@ -302,7 +299,7 @@ def test_float32_and_float64_leave_a_saddle_at_their_own_times(tmp_path: Path) -
         changes = (f"compute.dtype={dtype}", "solver.rtol=1e-5", "solver.atol=1e-7", "adapter.ranks=[1]")
         changes += ("time.stop=14.0", "checks=[eckart_young]", "solver.method=dopri5")
         document = read_scenario(FOLDER / "missing_direction_roundoff.yaml", changes)
-        tree = execute(document, out=tmp_path, device="cpu", plots=False, force=False, progress=None).tree
+        tree = execute(document, out=tmp_path, device="cpu", plots=False).tree
         final, theory = tree["final"].dataset.isel(schedule=0, rank=0, seed=0), tree["theory"].dataset
         found[dtype] = str(final["outcome"].values), float(theory["escape_time"].values.flat[0])
         if str(final["outcome"].values) == "reached":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from flowsim.checks import verdict_table
 from flowsim.errors import HypothesisError, InputError, OutputError, ResultError, ScenarioError
 from flowsim.scenario.digest import digest_of
 from flowsim.scenario.read import parse_scenario
+from flowsim.sweep.plan import plan
 from flowsim.trajectory.store import load
 
 SMALL = """\
@@ -123,9 +123,10 @@ def test_a_file_of_another_scenario_is_not_overwritten(run_text: Any, tmp_path: 
 def test_progress_counts_up_to_its_total(run_text: Any) -> None:
     told: list[tuple[str, int, int]] = []
     run_text(SMALL, progress=lambda what, done, total: told.append((what, done, total)))
-    assert [done for _, done, _ in told] == list(range(1, len(told) + 1))
-    assert {total for *_, total in told} == {len(told)} == {8}
-    assert told[0][0] == "rank 1: flow" and told[-1][0] == "rank 2: descent/simultaneous/learning_rate=0.05"
+    """In trajectories: two seeds at a time in this process, and each tile once more when it is stored."""
+    assert {total for *_, total in told} == {2 * 3 * 2}
+    assert [done for _, done, _ in told] == [0, 2, 4, 6, 6, 8, 10, 12, 12]
+    assert told[1][0] == "rank 1: flow" and told[-2][0] == "rank 2: descent/simultaneous/learning_rate=0.05"
 
 
 READER = """
@@ -223,45 +224,16 @@ def test_an_output_below_a_file_cannot_be_written(
     assert files(tmp_path) == ["file"]
 
 
-def test_a_full_disk_leaves_nothing(run_text: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write = Path.write_bytes
-
-    def full(self: Path, data: bytes) -> int:
-        if len(data) < 1000:
-            return write(self, data)
-        write(self, data[:1000])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    error = refused(run_text, tmp_path, OutputError, SMALL)
-    assert "No space left on device" in error.lines()[0]
-    assert files(tmp_path) == []
-    # A result that was there is still there.
-    monkeypatch.undo()
-    done = run_text(SMALL)
-    before = (done.folder / "small.nc").read_bytes()
-    monkeypatch.setattr(Path, "write_bytes", full)
-    refused(run_text, tmp_path, OutputError, SMALL, force=True)
-    assert (done.folder / "small.nc").read_bytes() == before
-    assert files(done.folder) == ["run.json", "scenario.yaml", "small.nc"]
-
-
-@pytest.mark.parametrize("stop", [KeyboardInterrupt, MemoryError])
-def test_an_interrupted_run_leaves_nothing(run_text: Any, tmp_path: Path, stop: type[BaseException]) -> None:
-    def progress(what: str, done: int, total: int) -> None:
-        raise stop
-
-    with pytest.raises(stop):
-        run_text(SMALL, progress=progress)
-    assert files(tmp_path) == []
-    assert not run_text(SMALL).already_complete
-
-
 def test_threads_are_set_and_given_back(run_text: Any) -> None:
     import torch
 
     before, during = torch.get_num_threads(), []
-    run_text(SMALL + "compute: {threads: 2}\n", progress=lambda *_: during.append(torch.get_num_threads()))
+
+    def progress(what: str, done: int, total: int) -> None:
+        if ":" in what:  # a schedule of a tile, told from within
+            during.append(torch.get_num_threads())
+
+    run_text(SMALL + "compute: {threads: 2}\n", progress=progress)
     assert set(during) == {2} and torch.get_num_threads() == before
 
 
@@ -293,7 +265,7 @@ def test_figures_are_drawn_when_asked(run_text: Any, monkeypatch: pytest.MonkeyP
 def test_a_plan_solves_and_writes_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     text = SMALL.replace("ranks: [1, 2]", "ranks: [1, 2, 3]")
     request.getfixturevalue("no_solving")
-    planned = pipeline.plan(document(text, tmp_path), "cpu")
+    planned = plan(document(text, tmp_path), "cpu")
     assert (planned.name, planned.digest) == ("small", digest_of(document(text, tmp_path)))
     assert planned.folder_name == pipeline.folder_name(document(text, tmp_path))
     assert (planned.ranks, planned.seeds, planned.trajectories) == ([1, 2, 3], [0, 1], 3 * 3 * 2)
@@ -302,18 +274,19 @@ def test_a_plan_solves_and_writes_nothing(tmp_path: Path, request: pytest.Fixtur
     assert first[:2] == (1, "exact (balanced)") and "multiple of the identity" in first[2]
     assert [rank for rank, *_ in others] == [2, 3]
     assert all(method.startswith("adaptive (") and reason for _, method, reason in others)
-    assert planned.states_bytes > 0
-    longer = pipeline.plan(document(text.replace("points: 5", "points: 5005"), tmp_path), "cpu")
-    assert longer.file_bytes - planned.file_bytes >= 5000 * 8 * planned.trajectories  # the loss alone
+    assert (planned.points, planned.tiles) == (1, 3) and planned.jobs >= 1
+    assert 0 < planned.sizes.states < planned.sizes.worker and 0 < planned.sizes.tiles < planned.sizes.file
+    longer = plan(document(text.replace("points: 5", "points: 5005"), tmp_path), "cpu")
+    assert longer.sizes.tiles - planned.sizes.tiles >= 5000 * 8 * planned.trajectories  # the loss alone
     with pytest.raises(InputError):
-        pipeline.plan(document(text, tmp_path), "cuda:99")
+        plan(document(text, tmp_path), "cuda:99")
     assert files(tmp_path) == []
 
 
 def test_methods_of_a_plan_are_those_of_the_run(run_text: Any, tmp_path: Path) -> None:
     for method in ("auto", "dopri8", "exact"):
         text = SMALL.replace("solver: {", f"solver: {{method: {method}, ").replace("gaussian, std: 0.5", "orthogonal")
-        planned = pipeline.plan(document(text, tmp_path), "cpu").methods
+        planned = plan(document(text, tmp_path), "cpu").methods
         final = run_text(text).tree["final"].isel(schedule=0, seed=0)
         names = zip(final["method"].values, final["stepper"].values, strict=True)
         assert [name for _, name, _ in planned] == [f"{method} ({stepper})" for method, stepper in names]

@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from flowsim.cli import tables
-from flowsim.cli.common import debug_option, exit_code, explain, json_option, say, strict_option
+from flowsim.cli.common import PathName, debug_option, exit_code, explain, json_option, say, strict_option
 
 
 @click.command()
-@click.argument("result", type=click.Path(path_type=Path))
+@click.argument("result", type=PathName())
 @click.option("--all", "every", is_flag=True, help="List every verdict, with its subject and reason.")
 @json_option
 @strict_option

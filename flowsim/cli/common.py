@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from flowsim import __version__
-from flowsim.errors import FlowsimError, OutputError
+from flowsim.errors import FlowsimError, Interrupted, OutputError
 
 if TYPE_CHECKING:
     import xarray
@@ -41,6 +42,23 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
         return
     say(f"flowsim {__version__}")
     ctx.exit(SUCCESS)
+
+
+class PathName(click.ParamType[Path]):
+    """A path that a file system can be asked for."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Refuse what no file can be called."""
+        try:
+            os.stat(value)
+        except ValueError:  # a NUL
+            self.fail(f"{str(value)[:60]!r} is not a file name", param, ctx)
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                self.fail(f"{str(value)[:60]!r}... is too long for a file name", param, ctx)
+        return Path(value)
 
 
 debug_option = click.option(
@@ -109,6 +127,8 @@ def report(error: BaseException, *, debug: bool = False) -> int:
 
 
 def _describe(error: BaseException) -> tuple[list[str], int]:
+    if isinstance(error, Interrupted):
+        return error.lines(), error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return ["interrupted"], INTERRUPTED
     if isinstance(error, FlowsimError):
@@ -210,18 +230,22 @@ def incomplete(tree: xarray.DataTree) -> list[str]:
     tree : xarray.DataTree
         A result, with `outcome` and, if it was recorded, `reason` (schedule, rank, seed) in ``/final``.
     """
-    final = tree["final"].to_dataset()
-    cells = final["outcome"].transpose("schedule", "rank", "seed")
-    reasons = final["reason"].transpose("schedule", "rank", "seed").values if "reason" in final else None
+    import numpy as np
+
+    final = tree["final"].dataset
+    axes = [str(dim) for dim in final["outcome"].dims if dim not in ("schedule", "rank", "seed")]
+    order = ("schedule", *axes, "rank", "seed")
+    cells = final["outcome"].transpose(*order)
+    reasons = final["reason"].transpose(*order).values if "reason" in final else None
     lines = []
     for i, label in enumerate(map(str, cells["schedule"].values)):
         bad = FLOW_INCOMPLETE if label.split("/")[0] == "flow" else NEVER_COMPLETE
-        for j, rank in enumerate(cells["rank"].values):
-            for k, seed in enumerate(cells["seed"].values):
-                outcome = str(cells.values[i, j, k])
-                if outcome in bad:
-                    reason = f" ({reasons[i, j, k]})" if reasons is not None and reasons[i, j, k] else ""
-                    lines.append(f"{label}, rank {rank}, seed {seed}: {outcome}{reason}")
+        words = cells[i].values
+        for place in np.argwhere(np.isin(words, sorted(bad))).tolist():
+            named = [(f"{dim}=" if dim in axes else f"{dim} ") for dim in order[1:]]
+            at = [f"{name}{cells[dim].values[j]}" for name, dim, j in zip(named, order[1:], place, strict=True)]
+            reason = f" ({reasons[i, *place]})" if reasons is not None and reasons[i, *place] else ""
+            lines.append(f"{', '.join([label, *at])}: {words[tuple(place)]}{reason}")
     return lines
 
 

@@ -1,10 +1,9 @@
-"""One rank of a scenario, solved: all schedules, companions, theory and the baseline, as NumPy arrays."""
+"""One tile of a scenario, solved: all schedules, companions, theory and the baseline, as NumPy arrays."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,10 +21,11 @@ from flowsim.scenario.model import Scenario
 from flowsim.sweep import gaps
 from flowsim.sweep.companions import Companion, companions_of, error_from, few_steps_bound
 from flowsim.sweep.compare import compare
-from flowsim.sweep.horizon import arrival_times
+from flowsim.sweep.horizon import arrival_times, reach_times
 from flowsim.sweep.outcome import Horizon, Outcome, decide_all, of_unknown_limit
 from flowsim.sweep.runner import Runner
 from flowsim.sweep.schedules import Clock, ScheduleItem, stability_name
+from flowsim.sweep.slabs import Slabs, blank
 from flowsim.sweep.starts import Starts
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.theory.stability import round_multiplier
@@ -34,30 +34,7 @@ from flowsim.trajectory.measure import alignment, measure, spectrum
 Advance = Callable[[str], None]
 
 
-@dataclass
-class RankResult:
-    """Everything one rank leaves.
-
-    Attributes
-    ----------
-    trajectory : dict of ndarray, (schedule, seed, time[, extra])
-    final : dict of ndarray, (schedule, seed)
-    theory : dict of ndarray, (seed,)
-    baseline : dict of ndarray, (seed, time)
-    companions : list of Companion
-    factors : dict of ndarray, (schedule, seed, time, …) or empty
-    """
-
-    rank: int
-    trajectory: dict[str, np.ndarray] = field(default_factory=dict)
-    final: dict[str, np.ndarray] = field(default_factory=dict)
-    theory: dict[str, np.ndarray] = field(default_factory=dict)
-    baseline: dict[str, np.ndarray] = field(default_factory=dict)
-    companions: list[Companion] = field(default_factory=list)
-    factors: dict[str, np.ndarray] = field(default_factory=dict)
-
-
-def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Advance) -> RankResult:
+def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Advance) -> Slabs:
     """Solve every schedule of one rank.
 
     Parameters
@@ -68,6 +45,12 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         Number of singular values stored.
     advance : callable
         Called with a label after each schedule.
+
+    Returns
+    -------
+    dict of ndarray
+        `trajectory/…` (schedule, seed, time[, extra]), `final/…` (schedule, seed), `theory/…` (seed,), `baseline/…`
+        (seed, time), `companions/<label>/…` (seed, time), `factors/…` (schedule, seed, time, …) where kept.
     """
     scenario, device = starts.problem.document.scenario, starts.device
     batch, solver, save = starts.batch(rank), scenario.solver, scenario.save.factors
@@ -76,14 +59,12 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
     flow = _pick(run, torch.as_tensor(clock.places[0], device=device))
     largest = products.product_norm(flow.B, flow.C).nan_to_num(nan=0.0).amax(0)
     size = torch.where(largest > 0, largest, torch.full_like(largest, math.nan))
-    result = RankResult(rank)
     times = torch.as_tensor(clock.times, device=device)
-    result.companions = companions_of(batch, flow, times, size, rtol=solver.rtol, atol=solver.atol)
-    advance("flow")
-    theory = theory_of(batch, starts.problem.shape, float(clock.times[-1]))
-    result.theory = {name: _numpy(value) for name, value in theory.items()}
-    result.theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
-    result.baseline = {name: _numpy(value.movedim(0, 1)) for name, value in _baseline(batch, times).items()}
+    companions = companions_of(batch, flow, times, size, rtol=solver.rtol, atol=solver.atol)
+    exact = theory_of(batch, starts.problem.shape, float(clock.times[-1]))
+    theory = {name: _numpy(value) for name, value in exact.items()}
+    theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
+    baseline = {name: _numpy(value.movedim(0, 1)) for name, value in _baseline(batch, times).items()}
     variation = _variation(batch, union, scenario) if len(clock.items) > 1 else None
     reference = gaps.FlowReference(run.B, run.C, variation, size, batch.clock)
     trajectory: dict[str, list[np.ndarray]] = {}
@@ -96,15 +77,13 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         here = reference.at(torch.as_tensor(clock.places[index], device=device))
         numbers = _trajectory(batch, kept, modes) | compare(item, kept, here, runner)
         numbers["estimated_error"] = (
-            _estimated_error(flow, result.companions, size, solver.rtol)
-            if item.duration is None
-            else kept.rounding / size
+            _estimated_error(flow, companions, size, solver.rtol) if item.duration is None else kept.rounding / size
         )
         unbounded = numbers["estimated_error"].isinf()
         numbers["estimated_error"] = numbers["estimated_error"].masked_fill(unbounded, math.nan)
         _append(trajectory, {name: _numpy(value.movedim(0, 1)) for name, value in numbers.items()})
-        end = Horizon(clock.flow_time[index], result.theory, scenario.reach)
-        arrival = _arrival(batch, flow, numbers, theory, end) if item.duration is None else None
+        end = Horizon(clock.flow_time[index], theory, scenario.reach)
+        arrival = _arrival(batch, flow, numbers, exact, end) if item.duration is None else None
         last = _final(batch, item, kept, numbers, end, _multiplier(batch, item, flow, settled), arrival)
         if item.duration is None:
             settled = torch.tensor([word == Outcome.REACHED for word in last["outcome"]], device=device)
@@ -112,10 +91,25 @@ def solve_rank(starts: Starts, rank: int, clock: Clock, modes: int, advance: Adv
         if save != "none":
             _append(factors, _factors(batch, kept, save))
         advance(item.label)
-    result.trajectory = {name: np.stack(rows) for name, rows in trajectory.items()}
-    result.final = {name: np.array(rows, dtype=_kind(rows)) for name, rows in final.items()}
-    result.factors = {name: np.stack(rows) for name, rows in factors.items()}
-    return result
+    groups: dict[str, dict[str, np.ndarray]] = {
+        "trajectory": {name: np.stack(rows) for name, rows in trajectory.items()},
+        "final": {name: np.array(rows, dtype=_kind(rows)) for name, rows in final.items()},
+        "theory": theory,
+        "baseline": baseline,
+        "factors": {name: np.stack(rows) for name, rows in factors.items()},
+    }
+    groups |= {f"companions/{one.label}": _companion(one, len(size), len(times)) for one in companions}
+    return {f"{group}/{name}": values for group, rows in groups.items() for name, values in rows.items()}
+
+
+def _companion(one: Companion, seeds: int, times: int) -> dict[str, np.ndarray]:
+    """A companion over all seeds: NaN, and no method, where it was not made."""
+    found = {name: blank((seeds, times), float) for name in one.numbers}
+    for name, values in one.numbers.items():
+        found[name][one.members] = _numpy(values.movedim(0, 1))
+    found["method"] = blank((seeds,), str)
+    found["method"][one.members] = one.method
+    return found
 
 
 def _append(store: dict[str, list[Any]], row: Mapping[str, Any]) -> None:
@@ -208,6 +202,7 @@ def _final(
         "outcome": [str(outcome) for outcome, _, _ in decided],
         "reason": [reason for _, reason, _ in decided],
         "further_time": [further for _, _, further in decided],
+        "reach_time": list(_reach_time(numbers, end)),
         "local_rate": list(_numpy(torch.where(reached, rate, blank))),
         "sharpness": list(_numpy(torch.where(reached, sharpness, blank))),
         "multiplier": list(_numpy(multiplier)),
@@ -218,6 +213,12 @@ def _final(
         "steps": list(kept.steps),
         "evaluations": list(kept.evaluations),
     }
+
+
+def _reach_time(numbers: dict[str, Tensor], end: Horizon) -> np.ndarray:
+    excess = _numpy(numbers["excess_loss"].movedim(0, 1))
+    goal = np.maximum(end.reach * excess[:, 0], end.theory["excess_rounding"])
+    return reach_times(excess, end.times, goal)
 
 
 def _factors(batch: Canonical, kept: Solution, which: str) -> dict[str, np.ndarray]:

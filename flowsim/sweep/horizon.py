@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,28 @@ def arrival_times(batch: Canonical, flow: Solution, goal: Tensor, limit: Tensor,
     for member in torch.nonzero(exact & (last > goal) & (limit <= goal) & (goal > 0)).flatten().tolist():
         out[member] = _arrival(batch.member(slice(member, member + 1)), float(goal[member]), stop)
     return out
+
+
+def reach_times(excess: np.ndarray, times: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Flow time at which an excess loss first fell to its goal, (S,); NaN where it did not.
+
+    Parameters
+    ----------
+    excess : ndarray, (S, T)
+        At the recorded times; between two of them its logarithm is taken as linear, exact for a single mode.
+    times : ndarray, (T,)
+    goal : ndarray, (S,)
+    """
+    there = excess <= goal[:, None]
+    found = np.full(len(excess), math.nan)
+    for member in np.flatnonzero(there.any(axis=1)):
+        late = int(there[member].argmax())
+        found[member] = times[late]
+        if late and excess[member, late] > 0 and math.isfinite(excess[member, late - 1]):
+            high, low = excess[member, late - 1], excess[member, late]
+            share = math.log(high / goal[member]) / math.log(high / low)
+            found[member] = times[late - 1] + share * (times[late] - times[late - 1])
+    return found
 
 
 def _arrival(one: Canonical, goal: float, stop: float) -> float:

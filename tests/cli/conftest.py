@@ -6,7 +6,8 @@ The stand-ins let these tests speak of the command line alone: what it passes on
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -113,7 +114,7 @@ class Stand:
         if self.error is not None:
             raise self.error
         folder = options["out"] / "tiny-01234567"
-        return Finished(folder=folder, tree=self.tree(), already_complete=self.already_complete)
+        return Finished(folder=folder, file=folder / "tiny.nc", already_complete=self.already_complete)
 
     def plan(self, document: Any, device: str | None = None) -> Any:
         self.calls.append(("plan", {"document": document, "device": device}))
@@ -124,6 +125,10 @@ class Stand:
         if self.error is not None:
             raise self.error
         return self.tree()
+
+    @contextmanager
+    def open_result(self, path: Path) -> Iterator[xr.DataTree]:
+        yield self.load(path)
 
     def check(self, tree: Any) -> xr.Dataset:
         self.calls.append(("check", {"tree": tree}))
@@ -144,8 +149,16 @@ class Stand:
 @dataclass(frozen=True)
 class Finished:
     folder: Path
-    tree: xr.DataTree
+    file: Path
     already_complete: bool
+
+
+@dataclass(frozen=True)
+class Sizes:
+    states: int = 448
+    worker: int = 419430400
+    tiles: int = 10240
+    file: int = 20480
 
 
 @dataclass(frozen=True)
@@ -154,11 +167,13 @@ class Plan:
     digest: str = "0123456789abcdef"
     folder_name: str = "tiny-01234567"
     trajectories: int = 4
+    points: int = 1
+    tiles: int = 2
+    jobs: int = 2
     ranks: tuple[int, ...] = (1, 2)
     seeds: tuple[int, ...] = (0, 1)
     schedules: tuple[str, ...] = ("flow",)
-    states_bytes: int = 448
-    file_bytes: int = 20480
+    sizes: Sizes = field(default_factory=Sizes)
     methods: tuple[tuple[int, str, str], ...] = ((1, "exact", "balanced"), (2, "adaptive", "no closed form"))
 
 
@@ -167,13 +182,14 @@ def stand(monkeypatch: pytest.MonkeyPatch) -> Stand:
     """Put stand-ins in the place of everything that computes, stores or draws."""
     stand = Stand()
     places: dict[str, dict[str, Any]] = {
-        "flowsim.pipeline": {"execute": stand.execute, "plan": stand.plan},
+        "flowsim.pipeline": {"execute": stand.execute},
+        "flowsim.sweep.plan": {"plan": stand.plan},
         "flowsim.checks": {
             "check": stand.check,
             "verdict_table": stand.verdict_table,
             "summarize": stand.summarize,
         },
-        "flowsim.trajectory.store": {"load": stand.load},
+        "flowsim.trajectory.store": {"load": stand.load, "open_result": stand.open_result},
         "flowsim.report.plots": {"draw": stand.draw, "FIGURES": {"loss_vs_rank": None, "loss_vs_time": None}},
     }
     for name, members in places.items():

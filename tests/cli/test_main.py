@@ -51,7 +51,7 @@ def test_without_a_verb_help_goes_to_stderr(call: Call) -> None:
         (["rum"], "No such command 'rum'", "flowsim --help"),
         (["--jump"], "No such option", "flowsim --help"),
         (["run"], "Missing argument 'SCENARIO'", "flowsim run --help"),
-        (["run", "x.yaml", "--jobs", "4"], "No such option", "flowsim run --help"),
+        (["run", "x.yaml", "--worker", "4"], "No such option", "flowsim run --help"),
         (["plot", "x.nc", "--format", "gif"], "'gif' is not a list of formats", "flowsim plot --help"),
         (["show", "x.nc", "--within", "-1"], "'--within'", "flowsim show --help"),
     ],

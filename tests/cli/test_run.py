@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from flowsim.cli.common import note
+from flowsim.cli.progress import Lines
+from flowsim.errors import Interrupted
 from tests.cli.conftest import Call, Stand, verdict
 
 
@@ -21,17 +24,20 @@ def test_prints_outcomes_verdicts_and_where_the_result_is(call: Call, scenario: 
 
 
 def test_passes_its_options_on(call: Call, scenario: Path, stand: Stand, tmp_path: Path) -> None:
-    args = ("--out", tmp_path / "o", "--device", "cpu", "--no-plots", "--force")
+    args = ("--out", tmp_path / "o", "--device", "cpu", "--no-plots", "--force", "--jobs", "3")
     call("run", scenario, *args, "--set", "adapter.ranks=[1]", "--set", "time.stop=2.5")
-    [(name, options)] = stand.calls
+    name, options = stand.calls[0]
     document = options.pop("document")
+    assert isinstance(options.pop("progress"), Lines)  # stderr is no terminal here
+    assert options.pop("tell") is note
     assert name == "execute"
     assert options == {
         "out": tmp_path / "o",
         "device": "cpu",
         "plots": False,
         "force": True,
-        "progress": None,  # stderr is no terminal here
+        "jobs": 3,
+        "scheduler": None,
     }
     assert document.scenario.adapter.ranks == (1,)
     assert document.scenario.time.stop == 2.5
@@ -110,6 +116,33 @@ def test_quiet_prints_the_folder_alone(call: Call, scenario: Path, stand: Stand)
     stand.already_complete = True
     result = call("run", scenario, "--quiet")
     assert (result.stdout, result.stderr) == (f"{Path('results/tiny-01234567')}\n", "")
+    assert stand.calls[0][1]["progress"] is None and stand.calls[0][1]["tell"] is None
+
+
+@pytest.mark.parametrize(("given", "jobs"), [("auto", 0), ("1", 1), ("4096", 4096)])
+def test_jobs_are_a_number_or_auto(call: Call, scenario: Path, stand: Stand, given: str, jobs: int) -> None:
+    call("run", scenario, "--jobs", given)
+    assert stand.calls[0][1]["jobs"] == jobs
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "many", "4097", "9" * 5000, "", "٣"])
+def test_other_jobs_are_refused(call: Call, scenario: Path, stand: Stand, given: str) -> None:
+    result = call("run", scenario, "--jobs", given)
+    assert (result.exit_code, stand.calls) == (2, [])
+    assert len(result.stderr.splitlines()) == 2 and "--jobs" in result.stderr
+
+
+def test_a_scheduler_is_passed_on(call: Call, scenario: Path, stand: Stand) -> None:
+    call("run", scenario, "--scheduler", "tcp://host:8786")
+    assert stand.calls[0][1]["scheduler"] == "tcp://host:8786"
+
+
+def test_ctrl_c_says_how_to_go_on(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.error = Interrupted("interrupted: 3 of 9 tiles are finished", "The same command goes on from there.")
+    result = call("run", scenario)
+    assert (result.exit_code, result.stdout) == (130, "")
+    lines = ["interrupted: 3 of 9 tiles are finished", "  The same command goes on from there."]
+    assert result.stderr.splitlines() == lines
 
 
 def test_json_is_one_object_without_nan(call: Call, scenario: Path, stand: Stand) -> None:
@@ -130,7 +163,13 @@ def test_dry_run_computes_and_leaves_nothing(call: Call, scenario: Path, stand: 
     assert (result.exit_code, result.stderr) == (0, "")
     assert [name for name, _ in stand.calls] == ["plan"]
     assert sorted(tmp_path.iterdir()) == before
-    for words in (["trajectories:", "4"], ["file:", "about", "20.0", "KiB"], ["1", "exact", "balanced"]):
+    for words in (
+        ["trajectories:", "4"],
+        ["tiles:", "2,", "up", "to", "2", "at", "a", "time", "here", "(--jobs", "auto)"],
+        ["memory:", "about", "400.0", "MiB", "for", "each", "worker"],
+        ["file:", "about", "20.0", "KiB", "before", "compression"],
+        ["1", "exact", "balanced"],
+    ):
         assert words in [line.split() for line in result.stdout.splitlines()]
 
 

@@ -247,7 +247,7 @@ MUTANTS = (
     Mutant(
         "baseline_from_pretrained", "full fine-tuning from W0, not from W(0)",
         EXECUTE, "landscape.excess(batch.B, batch.C)", "landscape.excess(0 * batch.B, 0 * batch.C)",
-        "sweep/test_collect.py::test_the_baseline_has_ranks_and_seeds_where_the_start_depends_on_them",
+        "sweep/test_layout.py::test_the_baseline_has_ranks_and_seeds_where_the_start_depends_on_them",
     ),
     Mutant(
         "error_from_pretrained", "the relative error measured from W0, not from W(0)",

@@ -158,11 +158,10 @@ def test_labels_are_told_one_by_one() -> None:
     starts, clock = prepared(scenario("{kind: gaussian, std: 0.4}"))
     told: list[str] = []
     result = execute.solve_rank(starts, 2, clock, 3, told.append)
-    assert told == ["flow", *(item.label for item in clock.items)]
-    assert result.rank == 2
-    assert result.trajectory["singular_value"].shape == (4, 2, 4, 3)
-    assert np.isnan(result.trajectory["singular_value"][..., 2]).all()
-    assert result.final["outcome"].shape == (4, 2) and result.theory["loss_floor"].shape == (2,)
+    assert told == [item.label for item in clock.items]
+    assert result["trajectory/singular_value"].shape == (4, 2, 4, 3)
+    assert np.isnan(result["trajectory/singular_value"][..., 2]).all()
+    assert result["final/outcome"].shape == (4, 2) and result["theory/loss_floor"].shape == (2,)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

@@ -193,4 +193,5 @@ def test_an_exact_run_gets_an_integrated_companion_with_its_own_estimate() -> No
     assert integrated.members == [0] and integrated.method == ["dopri5"]
     distance, estimate = integrated.numbers["distance"], integrated.numbers["estimated_error"]
     assert (distance <= estimate + solution.rounding[:, :1] / truth.size[:1]).all()
-    assert (estimate < 1e-6).all()
+    # So few steps show no order: the bound is what rtol allows each of them.
+    assert integrated.numbers["distance"].max() < 1e-7 and (estimate < 1e-5).all()

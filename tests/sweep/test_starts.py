@@ -12,6 +12,7 @@ import pytest
 from flowsim import pipeline
 from flowsim.problem import svd_cache
 from flowsim.problem.objectives import thin_svd
+from flowsim.sweep import work
 
 TEXT = """\
 name: tiny
@@ -31,7 +32,7 @@ def test_a_run_gives_the_same_bytes_with_and_without_the_cache(
     files = []
     for name in ("writing", "reading", "without"):
         if name == "without":
-            monkeypatch.setattr(pipeline, "SvdCache", lambda folder: thin_svd)
+            monkeypatch.setattr(work, "SvdCache", lambda folder: thin_svd)
         with monkeypatch.context() as patch:
             if name == "reading":
                 patch.setattr(svd_cache, "thin_svd", None)  # nothing may be decomposed any more

@@ -1,0 +1,152 @@
+"""Whoever solves the tiles: what they answer, and what is left of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from flowsim.errors import InputError
+from flowsim.scenario.read import parse_scenario
+from flowsim.sweep import workers as module
+from flowsim.sweep.slabs import unpack
+from flowsim.sweep.tiles import clock, tiles_of
+from flowsim.sweep.work import Job, describe, forget, pinned, solve_job
+from flowsim.sweep.workers import Here, cores, lost, workers
+
+TEXT = """\
+name: tiny
+objective: {kind: frobenius}
+pretrained: {kind: gaussian, shape: [5, 4], std: 0.6, seed: 2}
+adapter: {ranks: [1, 2], seeds: 2, init: {kind: gaussian, std: 0.5}}
+time: {stop: 1.0, points: 3}
+solver: {rtol: 1e-4}
+"""
+
+
+def jobs(text: str = TEXT) -> list[Job]:
+    given = parse_scenario(text, name="s.yaml", folder=".")
+    return [Job(pinned(given.points[tile.point]), tile, "ab", "cpu", None) for tile in tiles_of(given, clock(given))]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_remembered() -> Iterator[None]:
+    yield
+    forget()
+
+
+def test_here_is_this_process() -> None:
+    seen: list[tuple[int, str]] = []
+    with workers(1, None, lambda job, label: seen.append((job.tile.rank, label))) as crew:
+        assert isinstance(crew, Here) and crew.stamp("cpu") == describe("cpu")
+        for job in jobs():
+            assert unpack(crew.submit(job).result())[1]["stamp"] == crew.stamp("cpu")
+    assert seen == [(1, "flow"), (2, "flow")]
+
+
+def test_here_hands_errors_on_but_not_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(job: Job, advance: Any) -> bytes:
+        raise error
+
+    monkeypatch.setattr(module, "solve_job", broken)
+    crew = Here(lambda *_: None)
+    error: BaseException = ZeroDivisionError()
+    assert crew.submit(jobs()[0]).exception() is error
+    error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        crew.submit(jobs()[0])
+
+
+def test_a_tile_does_not_depend_on_those_before_it() -> None:
+    one, two = jobs()
+    first = [solve_job(job) for job in (one, two)]
+    again = [solve_job(job) for job in (two, one, two)]
+    for before, after in ((first[0], again[1]), (first[1], again[0]), (first[1], again[2])):
+        (left, about), (right, other) = unpack(before), unpack(after)
+        assert about == other and left.keys() == right.keys()
+        assert all(left[name].tolist() == right[name].tolist() for name in left if left[name].dtype == object)
+        assert all(left[name].tobytes() == right[name].tobytes() for name in left if left[name].dtype != object)
+
+
+def test_a_weight_file_that_changed_meanwhile_is_refused(tmp_path: Path) -> None:
+    import numpy as np
+
+    np.save(tmp_path / "w.npy", np.arange(20.0).reshape(5, 4))
+    for target in ("", "target: {kind: file, path: w.npy}\n", "target: {kind: shift, by: {kind: file, path: w.npy}}\n"):
+        pretrained = "pretrained: {kind: file, path: w.npy}" if not target else "pretrained: {kind: zeros}"
+        text = TEXT.replace("pretrained: {kind: gaussian, shape: [5, 4], std: 0.6, seed: 2}", pretrained) + target
+        given = parse_scenario(text, name="s.yaml", folder=tmp_path)
+        tile = tiles_of(given, clock(given))[0]
+        job = Job(pinned(given.points[0]), tile, f"ab{target}", "cpu", None)
+        assert job.document.text == ""
+        solve_job(job)
+        forget()
+        content = (tmp_path / "w.npy").read_bytes()
+        np.save(tmp_path / "w.npy", np.ones((5, 4)))
+        with pytest.raises(InputError, match="has sha256"):
+            solve_job(job)
+        (tmp_path / "w.npy").write_bytes(content)
+
+
+def children() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(one.cmdline())]
+
+
+def test_processes_die_alone_and_leave_nothing() -> None:
+    """One process is killed at work: its job is lost, the other's is not, and a third takes its place."""
+    with workers(2, None, lambda *_: None) as crew:
+        futures = [crew.submit(job) for job in jobs()]
+        while not children():
+            time.sleep(0.01)
+        children()[0].send_signal(signal.SIGKILL)
+        errors = [future.exception() for future in futures]
+        assert [error for error in errors if error is not None and not lost(error)] == []
+        assert all(unpack(crew.submit(job).result())[1]["stamp"] == describe("cpu") for job in jobs())
+        # Ctrl-C reaches every process of a terminal; it is not theirs to answer.
+        for one in children():
+            one.send_signal(signal.SIGINT)
+        assert crew.submit(jobs()[0]).result()
+    assert children() == []
+
+
+def test_processes_are_ended_at_once() -> None:
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt), workers(2, None, lambda *_: None) as crew:
+        for job in jobs(TEXT.replace("points: 3", "points: 20001").replace("rtol: 1e-4", "rtol: 1e-10")):
+            crew.submit(job)
+        raise KeyboardInterrupt
+    assert children() == [] and time.monotonic() - began < 30
+
+
+def test_what_counts_as_lost() -> None:
+    from concurrent.futures.process import BrokenProcessPool
+
+    from pebble import ProcessExpired
+
+    assert all(
+        map(lost, (MemoryError(), BrokenProcessPool(), ProcessExpired("x"), type("KilledWorker", (Exception,), {})()))
+    )
+    assert not any(map(lost, (ValueError(), InputError("x"), OSError())))
+
+
+def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CONNECT_SECONDS", 1)
+    for address in ("tcp://127.0.0.1:9", "nonsense://x", "tcp://host with spaces:1"):
+        with pytest.raises(InputError) as caught, workers(1, address, lambda *_: None):
+            raise AssertionError("nobody is there")
+        assert (
+            caught.value.lines()[0].startswith(f"scheduler {address}: ") and "dask scheduler" in caught.value.lines()[1]
+        )
+
+
+def test_cores_are_those_that_may_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    for text, wanted in (("max 100000", 8), ("250000 100000", 2), ("50000 100000", 1), ("1600000 100000", 8), ("", 8)):
+        monkeypatch.setattr(Path, "read_text", lambda self, encoding, text=text: text)
+        assert cores() == wanted
