@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint check-all slow properties mutants bench minilm clean
+.PHONY: help demo test lint check-all slow properties fuzz mutants bench minilm clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -62,6 +62,9 @@ slow: $(VENV)/installed-test ## the tests that take long
 
 properties: $(VENV)/installed-test ## 500 random problems for each family of exact solutions
 	FLOWSIM_PROBLEMS=500 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/properties
+
+fuzz: $(VENV)/installed-test ## thousands of broken scenarios, settings, results and tiles: refused, or read right
+	FLOWSIM_PROBLEMS=2000 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/cli/test_fuzz.py tests/scenario/test_hostile.py tests/scenario/test_points.py tests/trajectory/test_hostile.py tests/sweep/test_slabs.py
 
 mutants: $(VENV)/installed-test ## break flowsim on purpose, one mistake at a time: each has a test that notices
 	$(BIN)/python -m tests.mutants

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 class FlowsimError(Exception):
@@ -24,9 +25,20 @@ class FlowsimError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Errors come from other processes too, whatever their classes take to be made."""
+        return _restored, (type(self), self.args, self.__dict__)
+
     def lines(self) -> list[str]:
         """The lines a user sees: what is wrong, then what to do."""
         return [self.message, f"  {self.hint}"] if self.hint else [self.message]
+
+
+def _restored(kind: type[FlowsimError], arguments: tuple[Any, ...], state: dict[str, Any]) -> FlowsimError:
+    error = kind.__new__(kind)
+    error.args = arguments
+    error.__dict__.update(state)
+    return error
 
 
 class InputError(FlowsimError):

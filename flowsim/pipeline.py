@@ -130,6 +130,8 @@ def execute(
                 _refuse_inexact(document, wish)
             _make_writable(folder)
             with ledger.held():
+                if not force and _is_complete(file, document):  # by another run, meanwhile
+                    return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
                 remove_stale(folder)
                 ledger.open(tools.stamp, anew=force)
                 write_text(folder / "scenario.yaml", document.text)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from flowsim import pipeline
-from flowsim.errors import FlowsimError, Interrupted, OutputError, ResultError
+from flowsim.errors import FlowsimError, InputError, Interrupted, OutputError, ResultError
 from flowsim.scenario.read import read_scenario
 from flowsim.sweep.work import solve_job as solve
 
@@ -268,8 +268,6 @@ def test_a_failed_tile_is_recorded_and_tried_again_by_the_next_run(
 def test_what_is_wrong_with_the_scenario_ends_the_run_and_keeps_what_is_there(
     scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flowsim.errors import InputError
-
     counting(monkeypatch, 2, InputError("init: beyond float64", "Take another."))
     with pytest.raises(InputError, match="beyond float64"):
         run(scenario, tmp_path / "out")
@@ -288,6 +286,26 @@ def test_two_runs_of_one_scenario(scenario: Path, tmp_path: Path, undisturbed: s
 
     done = run(scenario, tmp_path / "out", progress=progress)
     assert f"is being computed by process {os.getpid()} on " in refused[0] and len(refused) == 2
+    assert digest(done.file) == undisturbed and names(done.folder) == WHOLE
+
+
+def test_a_run_that_another_one_has_just_finished(
+    scenario: Path, tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both found it unfinished; the second gets the lock when the first is done, and has nothing to do."""
+    from flowsim.sweep.ledger import Ledger
+
+    held = Ledger.held
+
+    def late(self: Ledger) -> Any:
+        monkeypatch.setattr(Ledger, "held", held)
+        run(scenario, tmp_path / "out")
+        return held(self)
+
+    monkeypatch.setattr(Ledger, "held", late)
+    solved = counting(monkeypatch)
+    done = run(scenario, tmp_path / "out")
+    assert done.already_complete and solved == list(range(TILES))
     assert digest(done.file) == undisturbed and names(done.folder) == WHOLE
 
 
@@ -480,6 +498,19 @@ def test_a_cluster_that_goes_away(scenario: Path, tmp_path: Path, undisturbed: s
     assert len(caught.value.lines()) == 2
     assert list((tmp_path / "out").rglob("[0-9]*.tile"))
     assert digest(run(scenario, tmp_path / "out").file) == undisturbed
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_cluster_of_another_version_is_refused(
+    scenario: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowsim.sweep import workers
+
+    monkeypatch.setattr(workers, "__version__", "99")
+    with pytest.raises(InputError) as caught:
+        run(scenario, tmp_path / "out", scheduler=cluster)
+    assert "its workers run flowsim" in caught.value.lines()[0] and "this is 99" in caught.value.lines()[0]
+    assert not (tmp_path / "out").exists()
 
 
 STOP = """

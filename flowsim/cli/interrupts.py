@@ -24,6 +24,9 @@ def interruptible() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are the business of the main thread
         return
+    if os.name == "nt":  # which has no such pipe: there the first Ctrl-C is all
+        yield
+        return
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     handlers = {number: signal.signal(number, signal.default_int_handler) for number in SIGNALS}

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pebble import ProcessExpired, ProcessPool
 
+from flowsim import __version__
 from flowsim.errors import FlowsimError, InputError
 from flowsim.sweep.work import Job, describe, solve_job
 
@@ -142,6 +143,11 @@ class Cluster:
     def stamp(self, device: str) -> dict[str, str]:
         """What one of the workers computes with; a tile of another one that differs is refused when it comes."""
         found: dict[str, str] = self._executor.submit(describe, device).result()
+        if found["flowsim"] != __version__:
+            raise InputError(
+                f"scheduler {self._address}: its workers run flowsim {found['flowsim']}, this is {__version__}",
+                "Install the same version everywhere.",
+            )
         return found
 
     def submit(self, job: Job) -> Future[bytes]:
@@ -205,12 +211,16 @@ def workers(jobs: int, scheduler: str | None, watch: Callable[[Job, str], None])
 
 def lost(error: BaseException) -> bool:
     """Whether a call ended because its worker did, or had no room: tried again it may well go through."""
-    # Names where the class is of a package that need not be there.
-    return isinstance(error, LOST) or type(error).__name__ in ("KilledWorker", "CommClosedError", "OutOfMemoryError")
+    # Names where the class is of a package that need not be there; for the host torch has no class of its own.
+    named = type(error).__name__ in ("KilledWorker", "CommClosedError", "OutOfMemoryError")
+    return isinstance(error, LOST) or named or "can't allocate memory" in str(error)
 
 
 @contextlib.contextmanager
 def _blocked(number: signal.Signals) -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
     previous = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
     try:
         yield

@@ -340,4 +340,47 @@ MUTANTS = (
         "0 * torch.linalg.matrix_norm(self.leak_c @ C)",
         "dynamics/test_reduction.py::test_velocity_is_the_user_s_but_for_the_leak",
     ),
+    # Tiles: what is stored, taken up again and put together.
+    Mutant(
+        "hash_unread", "a tile is believed whatever its hash",
+        "flowsim/sweep/slabs.py", "if hashlib.sha256(rest).digest() != content[:HASH_BYTES]:", "if not content:",
+        "sweep/test_slabs.py::test_any_damage_is_found",
+    ),
+    Mutant(
+        "anyones_tile", "a tile of another scenario or version is taken",
+        "flowsim/sweep/ledger.py", "if found != about:", "if not found:",
+        "sweep/test_ledger.py::test_anything_else_is_damage",
+    ),
+    Mutant(
+        "everything_again", "a run that goes on computes every tile again",
+        "flowsim/sweep/campaign.py", "if tile.index not in campaign.finished", "if tile.index is not None",
+        "test_resume.py::test_ctrl_c_keeps_what_is_finished",
+    ),
+    Mutant(
+        "blocks_in_one_place", "every block of seeds is written where the first belongs",
+        "flowsim/sweep/assemble.py", '"seed": slice(first.first, first.last)', '"seed": slice(0, first.seeds)',
+        "sweep/test_sweeps.py::test_many_seeds_make_several_tiles_and_one_result",
+    ),
+    Mutant(
+        "first_axis_fastest", "the points of a sweep are stored in the other order",
+        "flowsim/sweep/layout.py", "np.unravel_index(tile.point, self.points)",
+        'np.unravel_index(tile.point, self.points, order="F")',
+        "sweep/test_sweeps.py::test_every_point_is_the_scenario_run_alone",
+    ),
+    Mutant(
+        "lost_for_good", "a tile whose worker is lost is not tried again",
+        "flowsim/sweep/carry_out.py", "tries[job.tile.index] < ATTEMPTS", "tries[job.tile.index] < 1",
+        "sweep/test_carry_out.py::test_a_lost_worker_is_forgiven_once",
+    ),
+    Mutant(
+        "silent_failure", "a tile that failed counts as one that was not asked for",
+        "flowsim/sweep/assemble.py", 'slabs["final/outcome"][:] = Outcome.FAILED.value',
+        'slabs["final/outcome"][:] = Outcome.REACHED.value',
+        "test_resume.py::test_a_failed_tile_is_recorded_and_tried_again_by_the_next_run",
+    ),
+    Mutant(
+        "same_seeds_for_all", "every block of seeds draws the seeds of the first",
+        "flowsim/sweep/work.py", "problem.seeds[tile.first : tile.last]", "problem.seeds[: tile.seeds]",
+        "sweep/test_sweeps.py::test_many_seeds_make_several_tiles_and_one_result",
+    ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -158,7 +159,10 @@ def as_yaml(data: Any) -> str:
     return str(data)
 
 
-FUZZ = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+FUZZ = settings(
+    max_examples=int(os.environ.get("FLOWSIM_PROBLEMS", "150")), derandomize=True, deadline=None, database=None,
+    suppress_health_check=list(HealthCheck),
+)  # fmt: skip
 
 
 @FUZZ
@@ -205,7 +209,7 @@ def test_any_data_never_breaks_the_reader(data: Any) -> None:
 
 
 @given(st.binary(max_size=200), st.sampled_from([".npy", ".npz", ".safetensors"]))
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@FUZZ
 def test_random_weight_files_never_break_the_reader(tmp_path: Path, raw: bytes, suffix: str) -> None:
     magic = {".npy": b"\x93NUMPY\x01\x00", ".npz": b"PK\x03\x04", ".safetensors": b"\x10\0\0\0\0\0\0\0{"}
     (tmp_path / f"w{suffix}").write_bytes(magic[suffix] + raw)

@@ -128,7 +128,7 @@ POOL: dict[str, list[str]] = {
 }
 
 
-@settings(max_examples=60, deadline=None)
+@FUZZ
 @given(st.data())
 def test_a_point_is_what_the_same_settings_make_of_the_scenario(data: st.DataObject) -> None:
     paths = data.draw(st.lists(st.sampled_from(sorted(POOL)), min_size=1, max_size=3, unique=True))
