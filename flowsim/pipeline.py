@@ -130,21 +130,9 @@ def execute(
                 _refuse_inexact(document, wish)
             _make_writable(folder)
             with ledger.held():
-                if not force and _is_complete(file, document):  # by another run, meanwhile
-                    return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
-                remove_stale(folder)
-                ledger.open(tools.stamp, anew=force)
-                write_text(folder / "scenario.yaml", document.text)
-                find_finished(campaign, tools, tell or _nobody)
-                missing = 1 - len(campaign.finished) / len(campaign.tiles)
-                refuse_what_finds_no_room(int(missing * sizes.tiles), folder)
-                try:
-                    failures = solve_missing(campaign, tools)
-                finally:
-                    forget()
-                _write_result(campaign, tools, failures, file)
-                if not failures:
-                    ledger.clear()
+                meanwhile = not force and _is_complete(file, document)  # by another run
+                if not meanwhile:
+                    _carry_out(campaign, tools, sizes, file, force=force, tell=tell or _nobody)
     except BaseException as stop:
         ledger.leave()
         if new:
@@ -153,10 +141,30 @@ def execute(
             raise Interrupted(f"interrupted: {campaign.how_far()}", "The same command goes on from there.") from stop
         raise
     ledger.leave()
+    if meanwhile:
+        return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
     if plots:
         _draw(file)
     _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
     return Finished(folder, file, already_complete=False)
+
+
+def _carry_out(campaign: Campaign, tools: Tools, sizes: Sizes, file: Path, *, force: bool, tell: Tell) -> None:
+    """Solve what is missing and write the result, while the ledger is held."""
+    ledger, folder = tools.ledger, file.parent
+    remove_stale(folder)
+    ledger.open(tools.stamp, anew=force)
+    write_text(folder / "scenario.yaml", campaign.document.text)
+    find_finished(campaign, tools, tell)
+    missing = 1 - len(campaign.finished) / len(campaign.tiles)
+    refuse_what_finds_no_room(int(missing * sizes.tiles), folder)
+    try:
+        failures = solve_missing(campaign, tools)
+    finally:
+        forget()
+    _write_result(campaign, tools, failures, file)
+    if not failures:
+        ledger.clear()
 
 
 def _is_complete(file: Path, document: Document) -> bool:

@@ -67,11 +67,13 @@ def test_the_schema_is_the_one_of_the_code() -> None:
 @each
 def test_no_check_fails(path: Path, tmp_path: Path, judge: Any) -> None:
     from flowsim.pipeline import run
+    from flowsim.trajectory.points import axes_of
 
     needs_weights(path)
-    rows = judge(run(path, out=tmp_path, plots=False))
+    tree = run(path, out=tmp_path, plots=False, jobs=0)
+    rows = judge(tree)
     assert rows
-    bad = [
-        f"{row['check']} {row['subject']}: {row['reason']}" for row in rows if row["verdict"] in ("fail", "unresolved")
-    ]
+    # Among the hundreds of verdicts of a sweep some points lie where nothing can be told; none may be wrong.
+    wrong = ("fail",) if axes_of(tree) else ("fail", "unresolved")
+    bad = [f"{row['check']} {row['subject']}: {row['reason']}" for row in rows if row["verdict"] in wrong]
     assert not bad
