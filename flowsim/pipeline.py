@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import platform
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,9 +20,10 @@ from flowsim.checks import check
 from flowsim.errors import Interrupted, ResultError
 from flowsim.problem.assemble import assemble
 from flowsim.scenario.digest import digest_of, folder_name
+from flowsim.scenario.memory import size_text
 from flowsim.scenario.read import Document, read_scenario
 from flowsim.sweep.campaign import Campaign, Progress, Tell, Tools, find_finished, solve_missing, write_tiles
-from flowsim.sweep.ledger import Ledger
+from flowsim.sweep.ledger import Ledger, has_tiles
 from flowsim.sweep.sizes import Sizes, refuse_what_cannot_fit, refuse_what_finds_no_room, sizes_of, workers_that_fit
 from flowsim.sweep.starts import Starts
 from flowsim.sweep.work import forget, threads
@@ -32,6 +34,7 @@ from flowsim.trajectory.provenance import choose_device, root_attributes
 from flowsim.trajectory.store import load, open_result
 
 CACHE = ".cache"  # beside the results: decompositions of large differences, by the hash of their content
+MOMENT = "run.json"
 AUTO = 0  # as many workers as fit
 
 
@@ -117,7 +120,7 @@ def execute(
     wish, folder = device or document.scenario.compute.device, out / folder_name(document)
     file = folder / f"{document.scenario.name}.nc"
     if not force and _is_complete(file, document):
-        return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
+        return _complete(Finished(folder, file, already_complete=True), plots=plots)
     campaign = Campaign(document, progress)
     ledger = Ledger(folder, document.scenario.name, digest_of(document), campaign.tiles)
     sizes = sizes_of(document, campaign.times, campaign.layout, campaign.tiles)
@@ -127,7 +130,7 @@ def execute(
         with workers(jobs, scheduler, campaign.watch) as crew:
             tools = Tools(ledger, crew, crew.stamp(wish), wish, None if scheduler else out / CACHE)
             if document.scenario.solver.method == "exact":
-                _refuse_inexact(document, wish)
+                _refuse_inexact(document, "cpu" if scheduler else wish)
             _make_writable(folder)
             with ledger.held():
                 meanwhile = not force and _is_complete(file, document)  # by another run
@@ -138,11 +141,12 @@ def execute(
         if new:
             _remove_if_empty(folder)
         if isinstance(stop, KeyboardInterrupt):
-            raise Interrupted(f"interrupted: {campaign.how_far()}", "The same command goes on from there.") from stop
+            command = "The same command without --force" if force else "The same command"
+            raise Interrupted(f"interrupted: {campaign.how_far()}", f"{command} goes on from there.") from stop
         raise
     ledger.leave()
     if meanwhile:
-        return _complete(Finished(folder, file, already_complete=True), wish, plots=plots)
+        return _complete(Finished(folder, file, already_complete=True), plots=plots)
     if plots:
         _draw(file)
     _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
@@ -158,17 +162,20 @@ def _carry_out(campaign: Campaign, tools: Tools, sizes: Sizes, file: Path, *, fo
     find_finished(campaign, tools, tell)
     missing = 1 - len(campaign.finished) / len(campaign.tiles)
     refuse_what_finds_no_room(int(missing * sizes.tiles), folder)
+    if (wanted := int(missing * sizes.tiles) + sizes.file) > (free := shutil.disk_usage(folder).free):
+        tell(f"the disk may be too small: up to {size_text(wanted)} before compression, {size_text(free)} are free")
     try:
         failures = solve_missing(campaign, tools)
     finally:
         forget()
+    (folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: this one is not at its end
     _write_result(campaign, tools, failures, file)
     if not failures:
         ledger.clear()
 
 
 def _is_complete(file: Path, document: Document) -> bool:
-    """Whether the result is there and whole.
+    """Whether the result is there and whole, and nobody has begun to compute it again.
 
     Raises
     ------
@@ -180,16 +187,20 @@ def _is_complete(file: Path, document: Document) -> bool:
     with open_result(file) as tree:
         if tree.attrs["digest"] != digest_of(document):
             raise ResultError(f"{file}: belongs to another scenario", "Move it away, or run with --force.")
-        return int(tree.attrs["failed_tiles"]) == 0
+        return int(tree.attrs["failed_tiles"]) == 0 and not has_tiles(file.parent)
 
 
-def _complete(done: Finished, wish: str, *, plots: bool) -> Finished:
+def _complete(done: Finished, *, plots: bool) -> Finished:
     """Make up for what a run that was stopped late has left out."""
-    ended = (done.folder / "run.json").is_file()
+    ended = (done.folder / MOMENT).is_file()
     if plots and not (ended and (done.folder / "figures").is_dir()):
+        (done.folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: it is not at its end
         _draw(done.file)  # it was run without figures, or stopped while drawing
+        ended = False
     if not ended:
-        _record_moment(done.folder, choose_device(wish).type, datetime.datetime.now(datetime.UTC), 0.0)
+        with open_result(done.file) as tree:
+            device = str(tree.attrs["device"])
+        _record_moment(done.folder, device, datetime.datetime.now(datetime.UTC), 0.0)
     return done
 
 
@@ -246,7 +257,7 @@ def _record_moment(folder: Path, device: str, began: datetime.datetime, seconds:
         "device": torch.cuda.get_device_name() if device == "cuda" and torch.cuda.is_available() else device,
         "flowsim": __version__,
     }
-    write_text(folder / "run.json", json.dumps(moment, indent=2) + "\n")
+    write_text(folder / MOMENT, json.dumps(moment, indent=2) + "\n")
 
 
 def _make_writable(folder: Path) -> None:

@@ -265,6 +265,71 @@ def test_a_failed_tile_is_recorded_and_tried_again_by_the_next_run(
     assert run(scenario, tmp_path / "out").already_complete
 
 
+def test_a_failed_tile_hides_nothing_that_others_know(
+    scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 1, seeds 0 to 31 fail: the baseline, and theory of rank 1, are told by the tiles that were solved."""
+    from flowsim.sweep import workers
+
+    text = SWEEP[: SWEEP.index("sweep:")].replace("seeds: 2", "seeds: 40")
+    scenario.write_text(text, encoding="utf-8")
+    whole = run(scenario, tmp_path / "whole").tree
+
+    def broken(job: Any, advance: Any = None) -> bytes:
+        if job.tile.index == 0:
+            raise ZeroDivisionError
+        return solve(job, advance)
+
+    monkeypatch.setattr(workers, "solve_job", broken)
+    tree = run(scenario, tmp_path / "out").tree
+    assert int((tree["final"]["outcome"].sel(schedule="flow") == "failed").sum()) == 32
+    for name in ("baseline/loss", "theory/loss_floor", "theory/energy", "theory/parameters"):
+        assert tree[name].values.tobytes() == whole[name].values.tobytes(), name
+    later = [row for row in whole["checks"]["reason"].values.tolist() if "tie" in row]
+    assert [row for row in tree["checks"]["reason"].values.tolist() if "tie" in row] == later
+
+
+def test_a_forced_run_that_was_stopped_is_gone_on_with(
+    scenario: Path, tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old result stays until the new one is whole, but does not count as complete meanwhile."""
+    first = run(scenario, tmp_path / "out")
+    with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
+        counting(patch, 4, KeyboardInterrupt())
+        run(scenario, tmp_path / "out", force=True)
+    assert caught.value.lines()[1] == "  The same command without --force goes on from there."
+    assert digest(first.file) == undisturbed
+    solved = counting(monkeypatch)
+    again = run(scenario, tmp_path / "out")
+    assert solved == list(range(4, TILES)) and not again.already_complete
+    assert digest(again.file) == undisturbed and names(again.folder) == WHOLE
+    assert run(scenario, tmp_path / "out").already_complete
+
+
+def test_figures_are_those_of_the_result(scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was stopped while drawing is not at its end, whatever figures an earlier one has left."""
+    from flowsim.report import plots
+
+    drawn: list[Path] = []
+
+    def draw(tree: Any, folder: Path, **_: Any) -> None:
+        folder.mkdir(exist_ok=True)
+        drawn.append(folder)
+        if len(drawn) == stop:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(plots, "draw", draw)
+    stop = 0
+    done = run(scenario, tmp_path / "out", plots=True)
+    assert len(drawn) == 1 and (done.folder / "run.json").is_file()
+    stop = 2
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, tmp_path / "out", plots=True, force=True)
+    assert not (done.folder / "run.json").exists()
+    assert run(scenario, tmp_path / "out", plots=True).already_complete and len(drawn) == 3
+    assert run(scenario, tmp_path / "out", plots=True).already_complete and len(drawn) == 3
+
+
 def test_what_is_wrong_with_the_scenario_ends_the_run_and_keeps_what_is_there(
     scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

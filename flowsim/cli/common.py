@@ -279,7 +279,10 @@ def explain(tree: xarray.DataTree, rows: Sequence[dict[str, Any]], *, strict: bo
     if broken:
         more = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
         note(f"not completed: {broken[0]}{more}")
-        note("  a looser solver.rtol, an earlier time.stop or another solver.method may help")
+        if all(": failed" in line or ": not_run" in line for line in broken):
+            note("  the same command tries again; fewer --jobs leave more memory to each")
+        else:
+            note("  a looser solver.rtol, an earlier time.stop or another solver.method may help")
     bad = unmet(rows, strict=strict)
     if bad:
         names = ", ".join(dict.fromkeys(f"{row['check']} ({row['verdict']})" for row in bad))

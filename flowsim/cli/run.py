@@ -122,6 +122,9 @@ def run(
         return
     ensure_writable(out)
 
+    if scheduler is not None and ctx.get_parameter_source("jobs") is not click.core.ParameterSource.DEFAULT:
+        raise click.UsageError("--jobs starts processes here, --scheduler uses those of a cluster: give one of them")
+
     from flowsim.pipeline import execute
     from flowsim.trajectory.store import open_result
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from flowsim.trajectory.draft import Writer
 
 Index = tuple[int | slice, ...]
+Told = tuple[str, str, str]
 
 
 def strips(layout: Layout, tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
@@ -26,33 +27,47 @@ def strips(layout: Layout, tiles: Sequence[Tile]) -> Iterator[list[Tile]]:
         yield list(strip)
 
 
-def put(layout: Layout, out: Writer, strip: Sequence[Tile], slabs: Sequence[Slabs]) -> None:
-    """Write the arrays of one strip of tiles where they belong."""
+def put(
+    layout: Layout, out: Writer, strip: Sequence[Tile], slabs: Sequence[Slabs], sound: Sequence[bool], told: set[Told]
+) -> None:
+    """Write the arrays of one strip of tiles where they belong.
+
+    Parameters
+    ----------
+    sound : sequence of bool
+        Which of them were solved.
+    told : set
+        What tiles say alike and one of them has said; added to.
+    """
     first, last = strip[0], strip[-1]
     point = layout.point(first)
     at: dict[str, int | slice] = {"rank": slice(first.place, last.place + 1), "seed": slice(first.first, first.last)}
     for place in layout.places:
         if place.group == "companions":
             _put_companions(out, place, point, at, slabs)
-            continue
-        rows = [_of(place, one) for one in slabs]
-        if "seed" not in place.dims:  # what every seed of a tile says alike
-            if first.first > 0:
-                continue
-            rows = [row[0] for row in rows]
-        if "rank" not in place.dims:
-            if first.place > 0:
-                continue
-            values = rows[0]
+        elif "seed" not in place.dims:
+            _put_shared(layout, out, place, zip(strip, slabs, sound, strict=True), told)
         else:
-            values = np.stack(rows, axis=place.dims.index("rank"))
-        out.put(place.group, place.name, (*point, *(at.get(dim, slice(None)) for dim in place.dims)), values)
+            values = np.stack([_of(place, one) for one in slabs], axis=place.dims.index("rank"))
+            out.put(place.group, place.name, (*point, *(at.get(dim, slice(None)) for dim in place.dims)), values)
     if layout.factors == "none":
         return
     for tile, one in zip(strip, slabs, strict=True):
         for name in FACTORS:
             index: Index = (*point, slice(None), at["seed"])
             out.put(f"factors/rank_{tile.rank}", name, index, one[f"factors/{name}"])
+
+
+def _put_shared(
+    layout: Layout, out: Writer, place: Place, tiles: Iterable[tuple[Tile, Slabs, bool]], told: set[Told]
+) -> None:
+    """What every seed, for a baseline every rank too, says alike: from the first tile that was solved."""
+    for tile, one, sound in tiles:
+        index: Index = (*layout.point(tile), *(tile.place if dim == "rank" else slice(None) for dim in place.dims))
+        key = (place.group, place.name, str(index))
+        if key not in told and (sound or place.name == "parameters"):
+            out.put(place.group, place.name, index, np.asarray(one[f"{place.group}/{place.name}"][0]))
+            told.add(key)
 
 
 def _put_companions(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from flowsim.errors import InputError, ResultError
 from flowsim.problem.initial import starts_at_pretrained
 from flowsim.scenario.memory import MOST_PAIRS
-from flowsim.sweep.assemble import failed, fits, put, strips
+from flowsim.sweep.assemble import Told, failed, fits, put, strips
 from flowsim.sweep.carry_out import carry_out
 from flowsim.sweep.layout import Layout
 from flowsim.sweep.ledger import Ledger
@@ -79,12 +79,18 @@ class Campaign:
 
     def watch(self, job: Job, label: str) -> None:
         """A schedule of a tile has been solved in this process."""
+        if label == self.times.items[0].label:
+            self._watched = 0  # perhaps another try
         self._watched += job.tile.seeds
         self.show(f"{self.name(job.tile)}: {label}")
 
     def note(self, tile: Tile) -> None:
         """A tile is finished and stored."""
         self.finished.add(tile.index)
+        self.pass_over(tile)
+
+    def pass_over(self, tile: Tile) -> None:
+        """A tile is done with, finished or given up."""
         self._done += tile.seeds * len(self.times.items)
         self._watched = 0
 
@@ -168,7 +174,12 @@ def solve_missing(campaign: Campaign, tools: Tools) -> dict[int, str]:
         for tile in campaign.tiles
         if tile.index not in campaign.finished
     )
-    return carry_out(jobs, tools.crew, done)
+
+    def given_up(job: Job) -> None:
+        campaign.pass_over(job.tile)
+        campaign.show(campaign.name(job.tile))
+
+    return carry_out(jobs, tools.crew, done, given_up)
 
 
 def _refuse_other(wanted: dict[str, str], found: object) -> None:
@@ -198,6 +209,7 @@ def write_tiles(campaign: Campaign, tools: Tools, failures: dict[int, str], out:
     ResultError
         If a tile is gone or damaged since it was finished.
     """
+    told: set[Told] = set()
 
     def slabs(tile: Tile) -> Slabs:
         if tile.index in failures:
@@ -215,4 +227,5 @@ def write_tiles(campaign: Campaign, tools: Tools, failures: dict[int, str], out:
         raise ResultError(f"{path}: was finished, but {why}", "Run the same command again: it is computed once more.")
 
     for strip in strips(campaign.layout, campaign.tiles):
-        put(campaign.layout, out, strip, [slabs(tile) for tile in strip])
+        sound = [tile.index not in failures for tile in strip]
+        put(campaign.layout, out, strip, [slabs(tile) for tile in strip], sound, told)

@@ -9,18 +9,22 @@ from itertools import islice
 
 from flowsim.errors import FlowsimError
 from flowsim.sweep.work import Job
-from flowsim.sweep.workers import Workers, lost
+from flowsim.sweep.workers import NotStarted, Workers, lost
 
 ATTEMPTS = 2  # of a tile whose worker is lost
 
 
-def carry_out(jobs: Iterable[Job], workers: Workers, done: Callable[[Job, bytes], None]) -> dict[int, str]:
+def carry_out(
+    jobs: Iterable[Job], workers: Workers, done: Callable[[Job, bytes], None], failed: Callable[[Job], None]
+) -> dict[int, str]:
     """Solve all jobs.
 
     Parameters
     ----------
     done : callable
         Called with each finished job and its bytes, in the order in which they finish.
+    failed : callable
+        Called with each job that is given up.
 
     Returns
     -------
@@ -53,10 +57,14 @@ def carry_out(jobs: Iterable[Job], workers: Workers, done: Callable[[Job, bytes]
                 done(job, future.result())
             elif isinstance(error, FlowsimError):
                 raise error
+            elif isinstance(error, NotStarted):
+                tries[job.tile.index] -= 1
+                queue.appendleft(job)
             elif lost(error) and tries[job.tile.index] < ATTEMPTS:
                 queue.append(job)
             else:
                 failures[job.tile.index] = _reason(error, lost(error))
+                failed(job)
 
 
 def _reason(error: BaseException, gone: bool) -> str:

@@ -123,7 +123,7 @@ class Ledger:
         elif there is None and any(self.place.glob("*.tile")):
             self.clear()  # nobody knows what these belong to
         for part in self.place.glob(".*.tile"):
-            part.unlink(missing_ok=True)  # begun by a run that was killed
+            _remove(part)  # begun by a run that was killed
         if there != plan or anew:
             write_text(self.place / PLAN, json.dumps(plan, indent=2) + "\n")
 
@@ -166,19 +166,12 @@ class Ledger:
         OutputError
             If it cannot be removed.
         """
-        path = self.path(tile)
-        try:
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        _remove(self.path(tile))
 
     def clear(self) -> None:
         """Remove all tiles."""
         for path in self.place.glob("*.tile"):
-            path.unlink(missing_ok=True)
+            _remove(path)
 
     def leave(self) -> None:
         """Remove the folder of tiles where it holds none; nothing where another run is at work."""
@@ -187,6 +180,22 @@ class Ledger:
         with contextlib.suppress(OSError, Timeout), FileLock(self.place / LOCK, timeout=0):
             if not any(self.place.glob("*.tile")):
                 shutil.rmtree(self.place)
+
+
+def has_tiles(folder: Path) -> bool:
+    """Whether a result's folder holds tiles, of a run that has not come to its end."""
+    return any((folder / FOLDER).glob("[0-9]*.tile"))
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or whatever stands in its place."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
 
 
 def _differs(there: dict[str, Any], plan: dict[str, Any]) -> str:

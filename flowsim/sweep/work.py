@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -65,7 +66,7 @@ def solve_job(job: Job, advance: Advance | None = None) -> bytes:
     InputError
         If a weight file is not what it was, or the init does not exist at this rank.
     """
-    with threads(job.document.scenario.compute.threads):
+    with _one_at_a_time, threads(job.document.scenario.compute.threads):
         starts, times = _starts(job)
         slabs = solve_rank(starts, job.tile.rank, times, max(starts.problem.ranks), advance or _nothing)
     return pack(slabs, job.tile.about(job.digest) | {"stamp": stamp(starts.device)})
@@ -75,6 +76,8 @@ def _nothing(label: str) -> None:
     """Where nobody watches."""
 
 
+# A worker of a cluster may have several threads; what tiles share, and the threads of a solve, are of the process.
+_one_at_a_time = threading.Lock()
 _last: list[tuple[tuple[object, ...], Starts, Clock]] = []
 
 
@@ -137,4 +140,4 @@ def pinned(document: Document) -> Document:
     if scenario.target is not None and scenario.target.kind == "shift" and "target.by" in known:
         by = scenario.target.by.model_copy(update=known["target.by"])
         scenario = scenario.model_copy(update={"target": scenario.target.model_copy(update={"by": by})})
-    return replace(document, scenario=scenario, text="")
+    return replace(document, scenario=scenario, text="", folder=document.folder.absolute())

@@ -6,22 +6,28 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
+import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Protocol
-
-from pebble import ProcessExpired, ProcessPool
+from typing import TYPE_CHECKING, Protocol
 
 from flowsim import __version__
 from flowsim.errors import FlowsimError, InputError
-from flowsim.sweep.work import Job, describe, solve_job
+from flowsim.sweep.work import Job, describe, forget, solve_job
 
-CLUSTER_HINT = "Start one with `dask scheduler` and `dask worker ADDRESS`, both where flowsim is installed."
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnContext
+    from multiprocessing.synchronize import Event
+
+CLUSTER_HINT = "Start one with `dask scheduler` and `dask worker ADDRESS --nthreads 1`; both need flowsim."
 CONNECT_SECONDS = 10
-AHEAD = 2  # jobs at a time per worker
-LOST = (ProcessExpired, BrokenProcessPool, MemoryError)
+AHEAD = 2  # jobs at a time per worker of a cluster: one on its way while the other is solved
+LOST = (BrokenProcessPool, MemoryError)
+STILLBORN = 3  # processes that die as they start, one after the other, before it is given up
 
 
 class Workers(Protocol):
@@ -30,7 +36,7 @@ class Workers(Protocol):
     Attributes
     ----------
     most : int
-        Jobs to hand over at a time: one for each, and one that waits, so that nobody has to.
+        Jobs to hand over at a time.
     """
 
     most: int
@@ -74,46 +80,110 @@ class Here:
         try:
             future.set_result(solve_job(job, lambda label: self._watch(job, label)))
         except Exception as error:  # what any executor hands on, whatever it is
+            traceback.clear_frames(error.__traceback__)  # which hold the memory that another try may need
+            forget()
             future.set_exception(error)
         return future
 
 
 class Processes:
-    """Processes of this machine, started afresh; one that dies takes its own job along and no other."""
+    """Processes of this machine, started afresh, each with its own queue: one that dies takes its own job along."""
 
     def __init__(self, count: int) -> None:
-        self.most = AHEAD * count
-        self._count = count
-        self._pool = self._new()
-
-    def _new(self) -> ProcessPool:
+        self.most = count
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        return ProcessPool(max_workers=self._count, context=context)
+        # Every process watches one end. When the other one is closed, and be it because this process was killed, they
+        # end at once, whatever they are at.
+        self._watched, self._lifeline = context.Pipe(duplex=False)
+        self._slots = [_Slot(context, self._watched) for _ in range(count)]
+        self._stillborn = 0
 
     def stamp(self, device: str) -> dict[str, str]:
         """What all processes of this machine compute with."""
         return describe(device)
 
     def submit(self, job: Job) -> Future[bytes]:
-        """Queue a job."""
+        """Give a job to a process that has none.
+
+        Raises
+        ------
+        FlowsimError
+            If processes die before they are there to work.
+        """
+        if self._stillborn >= STILLBORN:
+            raise FlowsimError(
+                "worker processes die as they start",
+                'Use fewer --jobs if memory is short; a script needs the guard if __name__ == "__main__".',
+            )
+        slot = next(one for one in self._slots if one.free)
+        slot.free = False
+        answer: Future[bytes] = Future()
+
+        def hand_on(sent: Future[bytes]) -> None:
+            error = sent.exception()
+            if isinstance(error, BrokenProcessPool):
+                if not slot.renew():
+                    error = NotStarted()
+                    self._stillborn += 1
+            else:
+                self._stillborn = 0
+            slot.free = True
+            if error is None:
+                answer.set_result(sent.result())
+            else:
+                answer.set_exception(error)
+
         # Ctrl-C goes to all processes of a terminal: it is this one that has to answer it. Whoever is started while
         # the signal is blocked never sees it.
         with _blocked(signal.SIGINT):
-            try:
-                future: Future[bytes] = self._pool.schedule(solve_job, args=[job])
-            except RuntimeError:  # a process that dies while it is started takes the whole pool along
-                self.close(at_once=True)
-                self._pool = self._new()
-                future = self._pool.schedule(solve_job, args=[job])
-        return future
+            slot.executor.submit(solve_job, job).add_done_callback(hand_on)
+        return answer
 
     def close(self, *, at_once: bool) -> None:
         """Wait for the processes to end; `at_once` ends them."""
         if at_once:
-            self._pool.stop()
-        else:
-            self._pool.close()
-        self._pool.join()
+            self._lifeline.close()
+        for slot in self._slots:
+            slot.executor.shutdown(wait=True, cancel_futures=at_once)
+        self._lifeline.close()
+        self._watched.close()
+
+
+class _Slot:
+    """Room for one process, and for another one after its death."""
+
+    def __init__(self, context: SpawnContext, watched: Connection) -> None:
+        self._context, self._watched = context, watched
+        self.free = True
+        self._new()
+
+    def _new(self) -> None:
+        self._started = self._context.Event()
+        self.executor = ProcessPoolExecutor(
+            1, mp_context=self._context, initializer=_begin, initargs=(self._watched, self._started)
+        )
+
+    def renew(self) -> bool:
+        """Make room for another process; whether the one before had come to work."""
+        started = self._started.is_set()
+        self.executor.shutdown(wait=False)
+        self._new()
+        return started
+
+
+def _begin(watched: Connection, started: Event) -> None:
+    """The first thing that a worker process does."""
+
+    def end() -> None:
+        watched.poll(None)
+        os._exit(1)
+
+    threading.Thread(target=end, daemon=True).start()
+    started.set()
+
+
+class NotStarted(Exception):
+    """A process died before it was there to work: that says nothing of its job."""
 
 
 class Cluster:
@@ -130,7 +200,7 @@ class Cluster:
         try:
             self._address = address
             self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-            size = sum(self._client.nthreads().values())
+            size = len(self._client.nthreads())  # a process solves one job at a time
         except (OSError, ValueError, TypeError, ImportError) as error:
             first = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise InputError(f"scheduler {address}: cannot be reached: {first}", CLUSTER_HINT) from error

@@ -137,6 +137,16 @@ def test_a_scheduler_is_passed_on(call: Call, scenario: Path, stand: Stand) -> N
     assert stand.calls[0][1]["scheduler"] == "tcp://host:8786"
 
 
+def test_jobs_and_a_scheduler_are_two_ways(call: Call, scenario: Path, stand: Stand) -> None:
+    result = call("run", scenario, "--scheduler", "tcp://host:8786", "--jobs", "2")
+    assert (result.exit_code, stand.calls) == (2, []) and "give one of them" in result.stderr
+
+
+def test_a_failed_tile_may_be_tried_again(call: Call, scenario: Path, stand: Stand) -> None:
+    stand.outcomes = {("flow", 1, 0): "failed"}
+    assert call("run", scenario).stderr.splitlines()[1].strip().startswith("the same command tries again")
+
+
 def test_ctrl_c_says_how_to_go_on(call: Call, scenario: Path, stand: Stand) -> None:
     stand.error = Interrupted("interrupted: 3 of 9 tiles are finished", "The same command goes on from there.")
     result = call("run", scenario)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import pytest
-from pebble import ProcessExpired
 
 from flowsim.errors import InputError
 from flowsim.sweep.carry_out import carry_out
 from flowsim.sweep.tiles import Tile
 from flowsim.sweep.work import Job
+from flowsim.sweep.workers import NotStarted
 
 
 def jobs(count: int) -> Iterator[Job]:
@@ -27,6 +28,7 @@ class Fake:
         self.most, self.answer = most, answer
         self.tries: dict[int, int] = {}
         self.running = self.worst = 0
+        self.given_up: list[int] = []
 
     def stamp(self, device: str) -> dict[str, str]:
         return {}
@@ -53,7 +55,7 @@ def carry(fake: Fake, count: int) -> tuple[list[int], dict[int, str]]:
         fake.running -= 1
         seen.append(job.tile.index)
 
-    return seen, carry_out(jobs(count), fake, done)
+    return seen, carry_out(jobs(count), fake, done, lambda job: fake.given_up.append(job.tile.index))
 
 
 def test_every_job_is_done_once() -> None:
@@ -67,7 +69,7 @@ def test_nothing_to_do() -> None:
     assert carry(Fake(2, lambda *_: b""), 0) == ([], {})
 
 
-@pytest.mark.parametrize("error", [ProcessExpired("gone", code=-9), MemoryError()])
+@pytest.mark.parametrize("error", [BrokenProcessPool("gone"), MemoryError()])
 def test_a_lost_worker_is_forgiven_once(error: Exception) -> None:
     fake = Fake(2, lambda index, attempt: error if index == 3 and attempt == 1 else bytes([index]))
     seen, failures = carry(fake, 6)
@@ -75,10 +77,11 @@ def test_a_lost_worker_is_forgiven_once(error: Exception) -> None:
 
 
 def test_a_job_that_loses_every_worker_fails_and_the_rest_goes_on() -> None:
-    fake = Fake(2, lambda index, _: ProcessExpired("gone", code=-9) if index == 3 else bytes([index]))
+    fake = Fake(2, lambda index, _: BrokenProcessPool("gone") if index == 3 else bytes([index]))
     seen, failures = carry(fake, 6)
     assert sorted(seen) == [0, 1, 2, 4, 5] and fake.tries[3] == 2
-    assert failures[3].startswith("its worker was lost 2 times (ProcessExpired: gone")
+    assert fake.given_up == [3]
+    assert failures[3].startswith("its worker was lost 2 times (BrokenProcessPool: gone")
 
 
 def test_an_error_of_the_work_itself_is_not_tried_again() -> None:
@@ -100,4 +103,10 @@ def test_a_disk_that_is_full_ends_the_run() -> None:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        carry_out(jobs(9), Fake(2, lambda index, _: b"x"), done)
+        carry_out(jobs(9), Fake(2, lambda index, _: b"x"), done, lambda job: None)
+
+
+def test_a_process_that_never_started_says_nothing_of_its_job() -> None:
+    fake = Fake(2, lambda index, attempt: NotStarted() if index == 3 and attempt < 6 else bytes([index]))
+    seen, failures = carry(fake, 6)
+    assert sorted(seen) == list(range(6)) and failures == {} and fake.tries[3] == 6

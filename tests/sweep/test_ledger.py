@@ -96,6 +96,16 @@ def test_work_of_another_kind_is_refused_and_kept(ledger: Ledger, plan: dict[str
         assert json.loads((ledger.place / "plan.json").read_text()) == there
 
 
+def test_beginning_anew_removes_whatever_stands_there(ledger: Ledger) -> None:
+    with ledger.held():
+        ledger.open(STAMP, anew=False)
+        (ledger.place / "000000.tile").mkdir()
+        (ledger.place / "000000.tile" / "file").write_text("x")
+        (ledger.place / ".000001.tile.ab.tile").mkdir()
+        ledger.open(STAMP, anew=True)
+        assert not list(ledger.place.glob("*.tile")) and not list(ledger.place.glob(".*.tile"))
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "[" * 100_000, '"x"', "\x00"])
 def test_tiles_without_a_plan_belong_to_nobody(ledger: Ledger, text: str) -> None:
     with ledger.held():
