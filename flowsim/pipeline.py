@@ -148,6 +148,7 @@ def execute(
     if meanwhile:
         return _complete(Finished(folder, file, already_complete=True), plots=plots)
     if plots:
+        campaign.show("drawing")
         _draw(file)
     _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
     return Finished(folder, file, already_complete=False)
@@ -165,10 +166,11 @@ def _carry_out(campaign: Campaign, tools: Tools, sizes: Sizes, file: Path, *, fo
     if (wanted := int(missing * sizes.tiles) + sizes.file) > (free := shutil.disk_usage(folder).free):
         tell(f"the disk may be too small: up to {size_text(wanted)} before compression, {size_text(free)} are free")
     try:
-        failures = solve_missing(campaign, tools)
+        failures = solve_missing(campaign, tools, tell)
     finally:
         forget()
     (folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: this one is not at its end
+    campaign.show("writing and judging the result")
     _write_result(campaign, tools, failures, file)
     if not failures:
         ledger.clear()
@@ -242,8 +244,11 @@ def _nobody(sentence: str) -> None:
 def _draw(file: Path) -> None:
     from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
 
-    with open_result(file) as tree:
-        draw(tree, file.parent / "figures")
+    try:
+        with open_result(file) as tree:
+            draw(tree, file.parent / "figures")
+    except KeyboardInterrupt as stop:
+        raise Interrupted("interrupted: the result is complete", "The same command draws its figures.") from stop
 
 
 def _record_moment(folder: Path, device: str, began: datetime.datetime, seconds: float) -> None:

@@ -125,8 +125,9 @@ def test_progress_counts_up_to_its_total(run_text: Any) -> None:
     run_text(SMALL, progress=lambda what, done, total: told.append((what, done, total)))
     """In trajectories: two seeds at a time in this process, and each tile once more when it is stored."""
     assert {total for *_, total in told} == {2 * 3 * 2}
-    assert [done for _, done, _ in told] == [0, 2, 4, 6, 6, 8, 10, 12, 12]
-    assert told[1][0] == "rank 1: flow" and told[-2][0] == "rank 2: descent/simultaneous/learning_rate=0.05"
+    assert [done for _, done, _ in told] == [0, 2, 4, 6, 6, 8, 10, 12, 12, 12]
+    assert told[1][0] == "rank 1: flow" and told[-3][0] == "rank 2: descent/simultaneous/learning_rate=0.05"
+    assert told[-1][0] == "writing and judging the result"
 
 
 READER = """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from flowsim.cli.common import note
 
 if TYPE_CHECKING:
-    from rich.progress import Task, TaskID
+    from rich.progress import TaskID
 
 Tick = Callable[[str, int, int], None]
 LINE_SECONDS = 10.0  # between two lines; a run that is done sooner prints none
@@ -72,27 +72,24 @@ def _duration(seconds: float) -> str:
 @contextmanager
 def _bar() -> Iterator[Tick]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        """Trajectories a second."""
-
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed:.3g}/s" if task.speed else "")
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
-        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), Rate(),
-        TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}", markup=False),
     )  # fmt: skip
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task: TaskID | None = None
+        began, first = time.monotonic(), 0
 
         def tick(what: str, done: int, total: int) -> None:
-            nonlocal task
+            nonlocal task, began, first
             if task is None:
-                task = bar.add_task(what, total=total, completed=done)
-            else:
-                bar.update(task, description=what, completed=done)
+                began, first = time.monotonic(), done
+                task = bar.add_task(what or "starting", total=total, completed=done, pace="")
+                return
+            seconds = max(time.monotonic() - began, 1e-3)
+            left = pace((done - first) / seconds, total - done) if done < total else ""
+            bar.update(task, description=what, completed=done, pace=left)
 
         yield tick

@@ -113,6 +113,7 @@ def run(
       flowsim run scenarios/phase_diagram.yaml --jobs auto
     """
     from flowsim.scenario import read_scenario
+    from flowsim.scenario.digest import folder_name
 
     document = read_scenario(scenario, overrides)
     for warning in document.warnings:
@@ -120,7 +121,9 @@ def run(
     if dry_run:
         _dry_run(document, out, device, as_json=as_json)
         return
-    ensure_writable(out)
+    folder = out / folder_name(document)
+    if not (folder / f"{document.scenario.name}.nc").is_file():  # a complete result needs no room
+        ensure_writable(out)
 
     if scheduler is not None and ctx.get_parameter_source("jobs") is not click.core.ParameterSource.DEFAULT:
         raise click.UsageError("--jobs starts processes here, --scheduler uses those of a cluster: give one of them")

@@ -119,7 +119,7 @@ def _show_scenario(path: Path, within: float, at: Sequence[str], *, as_json: boo
         chosen = "the point" if at else "the first point"
         say(f"a sweep of {len(document.points)}; {chosen} {said(axes, places)}; --at chooses another")
     n, m = problem.shape
-    say(f"weight {n} x {m}: {n * m} parameters; not run yet")
+    say(f"weight {n} x {m}: {n * m} parameters; known before it is run")
     say()
     say(_rank_table(ranks, ["rank", "parameters", "share", "energy", "loss_start", "loss_floor", "excess"]))
     say()

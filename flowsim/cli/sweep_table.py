@@ -29,8 +29,8 @@ def point_rows(tree: xarray.DataTree) -> list[dict[str, Any]]:
     -------
     list of dict
         point: its label; at: value of each axis by name; outcomes: of the flow, all ranks and seeds, word -> how many;
-        loss, reach_time: of the largest rank, medians over seeds (a seed that did not reach counts as latest), NaN
-        where there is none; verdicts: word -> how many.
+        rank: the largest; loss, reach_time: of that rank, medians over seeds (a seed that did not reach counts as
+        latest), NaN where there is none; verdicts: word -> how many.
     """
     import numpy as np
 
@@ -53,6 +53,7 @@ def point_rows(tree: xarray.DataTree) -> list[dict[str, Any]]:
                 "point": label,
                 "at": {axis.name: axis.values[spot] for axis, spot in zip(axes, place, strict=True)},
                 "outcomes": dict(sorted(found.items(), key=lambda item: -item[1])),
+                "rank": int(max(ranks)),
                 "loss": float(top.loss[place]),
                 "reach_time": float(top.reach_time[place]),
                 "verdicts": verdicts[label],
@@ -84,7 +85,8 @@ def point_table(rows: Sequence[Mapping[str, Any]], axes: Sequence[Axis], *, ever
     shown = list(zip(rows, itertools.product(*(axis.texts for axis in axes)), strict=True))
     if not every and len(shown) > MOST_ROWS:
         shown = shown[: MOST_ROWS - 1]
-    names = [*(axis.name for axis in axes), "outcomes", "final loss", "time to reach", "verdicts"]
+    rank = rows[0]["rank"]  # outcomes and verdicts count all of them
+    names = [*(axis.name for axis in axes), "outcomes", f"final loss, r={rank}", f"time to reach, r={rank}", "verdicts"]
     cells = [
         [
             *map(printable, texts),

@@ -99,11 +99,17 @@ def verdict_summary(rows: Sequence[Mapping[str, Any]]) -> str:
         shown = 6 if columns >= 110 else 5
         names, cells = names[:shown], [row[:shown] for row in cells]
     reasons = [
-        f"{row['check']}: {row['verdict']}: {row['reason']}"
+        f"{row['check']}: {row['verdict']}: {_at(row)}{row['reason']}"
         for row in rows
         if row["verdict"] != "pass" and row["reason"]
     ]
     return "\n".join([table(names, cells, right=(2, 3, 4)), *([""] if reasons else []), *reasons])
+
+
+def _at(row: Mapping[str, Any]) -> str:
+    """Which point of a sweep a verdict speaks of: subjects of other results begin with a schedule."""
+    point, slash, _ = str(row.get("subject", "")).partition("/flow/rank")
+    return f"at {point}: " if slash and "=" in point else ""
 
 
 def verdict_list(rows: Sequence[Mapping[str, Any]]) -> str:

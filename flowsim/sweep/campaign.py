@@ -153,8 +153,13 @@ def find_finished(campaign: Campaign, tools: Tools, tell: Tell) -> None:
         tell(f"{damaged} damaged tile{'s' if damaged > 1 else ''} will be computed again")
 
 
-def solve_missing(campaign: Campaign, tools: Tools) -> dict[int, str]:
+def solve_missing(campaign: Campaign, tools: Tools, tell: Tell) -> dict[int, str]:
     """Solve the tiles that are not there yet.
+
+    Parameters
+    ----------
+    tell : callable
+        Called with a sentence that a user should read.
 
     Returns
     -------
@@ -179,7 +184,7 @@ def solve_missing(campaign: Campaign, tools: Tools) -> dict[int, str]:
         campaign.pass_over(job.tile)
         campaign.show(campaign.name(job.tile))
 
-    return carry_out(jobs, tools.crew, done, given_up)
+    return carry_out(jobs, tools.crew, done, given_up, tell)
 
 
 def _refuse_other(wanted: dict[str, str], found: object) -> None:

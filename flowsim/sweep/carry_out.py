@@ -11,11 +11,16 @@ from flowsim.errors import FlowsimError
 from flowsim.sweep.work import Job
 from flowsim.sweep.workers import NotStarted, Workers, lost
 
+PATIENCE_SECONDS = 15.0  # without news, before it is asked whether anybody is there
 ATTEMPTS = 2  # of a tile whose worker is lost
 
 
 def carry_out(
-    jobs: Iterable[Job], workers: Workers, done: Callable[[Job, bytes], None], failed: Callable[[Job], None]
+    jobs: Iterable[Job],
+    workers: Workers,
+    done: Callable[[Job, bytes], None],
+    failed: Callable[[Job], None],
+    tell: Callable[[str], None],
 ) -> dict[int, str]:
     """Solve all jobs.
 
@@ -25,6 +30,8 @@ def carry_out(
         Called with each finished job and its bytes, in the order in which they finish.
     failed : callable
         Called with each job that is given up.
+    tell : callable
+        Called with a sentence that a user should read.
 
     Returns
     -------
@@ -40,6 +47,7 @@ def carry_out(
     running: dict[Future[bytes], Job] = {}
     tries: Counter[int] = Counter()
     failures: dict[int, str] = {}
+    told = ""
     while True:
         while len(running) < workers.most:
             queue.extend(islice(source, 1))
@@ -50,7 +58,11 @@ def carry_out(
             running[workers.submit(job)] = job
         if not running:
             return failures
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        finished, _ = wait(running, timeout=PATIENCE_SECONDS, return_when=FIRST_COMPLETED)
+        if not finished and (trouble := workers.trouble()) and trouble != told:
+            tell(trouble)
+            told = trouble
+        for future in finished:
             job = running.pop(future)
             error = future.exception()
             if error is None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import multiprocessing
 import os
 import signal
+import socket
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -55,6 +57,10 @@ class Workers(Protocol):
         """Have a job solved; its tile, or what went wrong, comes as a future."""
         ...
 
+    def trouble(self) -> str:
+        """Why nothing may be coming; empty where all is well."""
+        ...
+
 
 class Here:
     """The process itself: a job is done when `submit` returns.
@@ -84,6 +90,10 @@ class Here:
             forget()
             future.set_exception(error)
         return future
+
+    def trouble(self) -> str:
+        """None that this process could tell of."""
+        return ""
 
 
 class Processes:
@@ -139,6 +149,10 @@ class Processes:
             slot.executor.submit(solve_job, job).add_done_callback(hand_on)
         return answer
 
+    def trouble(self) -> str:
+        """None: a process that dies gives its job back."""
+        return ""
+
     def close(self, *, at_once: bool) -> None:
         """Wait for the processes to end; `at_once` ends them."""
         if at_once:
@@ -192,13 +206,18 @@ class Cluster:
     def __init__(self, address: str) -> None:
         try:
             from distributed import Client
+            from distributed.comm.addressing import get_address_host_port
         except ImportError as error:
             raise InputError(
                 "--scheduler needs the package distributed, which is not installed",
                 "Install it with: pip install 'flowsim[cluster]'",
             ) from error
+        # What a connection that breaks has to say is said below, in two lines.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
             self._address = address
+            # A client that finds nobody cannot even be thrown away in peace.
+            socket.create_connection(get_address_host_port(address), timeout=CONNECT_SECONDS).close()
             self._client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
             size = len(self._client.nthreads())  # a process solves one job at a time
         except (OSError, ValueError, TypeError, ImportError) as error:
@@ -238,6 +257,11 @@ class Cluster:
 
         sent.add_done_callback(hand_on)
         return answer
+
+    def trouble(self) -> str:
+        """No workers."""
+        there = bool(self._client.nthreads())
+        return "" if there else f"scheduler {self._address} has no workers any more: waiting for others"
 
     @property
     def _lost(self) -> FlowsimError:

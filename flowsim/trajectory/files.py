@@ -68,6 +68,8 @@ def remove_stale(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The two lines for a file that cannot be written."""
+    if isinstance(error, FileNotFoundError):
+        return OutputError(f"{path}: cannot be written: its folder is gone", "Run the same command again.")
     return OutputError(
         f"{path}: cannot be written: {error.strerror or error}",
         "Check the folder's permissions and free space, or use --out.",

@@ -35,6 +35,8 @@ def result_file(path: Path | str) -> Path:
     path = Path(path)
     if path.is_dir():
         found = sorted(one for one in path.glob("*.nc") if not one.name.startswith("."))
+        if not found and any((path / "tiles").glob("*.tile")):
+            raise ResultError(f"{path}: is not finished: it holds tiles only", "Go on with `flowsim run SCENARIO`.")
         if len(found) != 1:
             raise ResultError(
                 f"{path}: holds {len(found)} result files, one wanted",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 from flowsim.cli.common import note
 from flowsim.cli.progress import Lines
-from flowsim.errors import Interrupted
+from flowsim.errors import Interrupted, OutputError
 from tests.cli.conftest import Call, Stand, verdict
 
 
@@ -110,6 +111,25 @@ def test_complete_already(call: Call, scenario: Path, stand: Stand) -> None:
     assert result.exit_code == 0
     assert "is complete already" in result.stderr
     assert "eckart_young" in result.stdout
+
+
+def test_a_complete_result_needs_no_room(
+    call: Call, scenario: Path, stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that may only be read it answers all the same."""
+    from flowsim.cli import run as module
+    from flowsim.scenario.digest import folder_name
+    from flowsim.scenario.read import read_scenario
+
+    def refuse(folder: Path) -> None:
+        raise OutputError(f"{folder} cannot be written", "name another one")
+
+    monkeypatch.setattr(sys.modules[module.callback.__module__], "ensure_writable", refuse)
+    assert call("run", scenario, "--out", tmp_path / "out").exit_code == 4
+    folder = tmp_path / "out" / folder_name(read_scenario(scenario))
+    folder.mkdir(parents=True)
+    (folder / "tiny.nc").touch()
+    assert call("run", scenario, "--out", tmp_path / "out").exit_code == 0
 
 
 def test_quiet_prints_the_folder_alone(call: Call, scenario: Path, stand: Stand) -> None:

@@ -90,7 +90,9 @@ def test_a_sweep(call: Call) -> None:
     lines = shown.stdout.splitlines()
     assert lines[0] == "phases: A small sweep"
     assert lines[2] == "a sweep of 6 points: 2 x adapter.init.std, 3 x pretrained.singular_values.exponent"
-    assert lines[4].split() == ["std", "exponent", "outcomes", "final", "loss", "time", "to", "reach", "verdicts"]
+    assert lines[4].split() == [
+        "std", "exponent", "outcomes", "final", "loss,", "r=2", "time", "to", "reach,", "r=2", "verdicts",
+    ]  # fmt: skip
     assert [line.split()[:2] for line in lines[6:12]] == [[s, e] for s in ("1", "0.01") for e in ("0.5", "1", "2")]
     assert "rank 2, medians over 2 seeds" in shown.stdout
     assert f"flowsim show {real_sweep()} --at std=1 --at exponent=0.5" in shown.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from flowsim.errors import InputError
+from flowsim.sweep import carry_out as module
 from flowsim.sweep.carry_out import carry_out
 from flowsim.sweep.tiles import Tile
 from flowsim.sweep.work import Job
@@ -29,9 +31,13 @@ class Fake:
         self.tries: dict[int, int] = {}
         self.running = self.worst = 0
         self.given_up: list[int] = []
+        self.told: list[str] = []
 
     def stamp(self, device: str) -> dict[str, str]:
         return {}
+
+    def trouble(self) -> str:
+        return "nobody is there"
 
     def submit(self, job: Job) -> Future[bytes]:
         index = job.tile.index
@@ -55,7 +61,7 @@ def carry(fake: Fake, count: int) -> tuple[list[int], dict[int, str]]:
         fake.running -= 1
         seen.append(job.tile.index)
 
-    return seen, carry_out(jobs(count), fake, done, lambda job: fake.given_up.append(job.tile.index))
+    return seen, carry_out(jobs(count), fake, done, lambda job: fake.given_up.append(job.tile.index), fake.told.append)
 
 
 def test_every_job_is_done_once() -> None:
@@ -103,10 +109,28 @@ def test_a_disk_that_is_full_ends_the_run() -> None:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        carry_out(jobs(9), Fake(2, lambda index, _: b"x"), done, lambda job: None)
+        carry_out(jobs(9), Fake(2, lambda index, _: b"x"), done, lambda job: None, print)
 
 
 def test_a_process_that_never_started_says_nothing_of_its_job() -> None:
     fake = Fake(2, lambda index, attempt: NotStarted() if index == 3 and attempt < 6 else bytes([index]))
     seen, failures = carry(fake, 6)
     assert sorted(seen) == list(range(6)) and failures == {} and fake.tries[3] == 6
+
+
+def test_a_silence_is_explained_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that may come back are waited for, but not without a word."""
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    late: Future[bytes] = Future()
+    fake = Fake(2, lambda index, _: bytes([index]))
+    submit = fake.submit
+
+    def silent(job: Job) -> Future[bytes]:
+        if job.tile.index != 1:
+            return submit(job)
+        threading.Timer(0.4, late.set_result, [bytes([1])]).start()
+        return late
+
+    monkeypatch.setattr(fake, "submit", silent)
+    seen, failures = carry(fake, 2)
+    assert sorted(seen) == [0, 1] and failures == {} and fake.told == ["nobody is there"]

@@ -379,3 +379,17 @@ def test_a_file_that_cannot_be_put_in_its_place(tmp_path: Path, monkeypatch: pyt
 def test_text_is_utf8(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "σ₁ ≥ σ₂\n")
     assert (tmp_path / "a.txt").read_bytes() == "σ₁ ≥ σ₂\n".encode()
+
+
+def test_unfinished_work_is_no_result(tmp_path: Path) -> None:
+    (tmp_path / "tiles").mkdir()
+    (tmp_path / "tiles" / "000000.tile").touch()
+    with pytest.raises(ResultError) as caught:
+        result_file(tmp_path)
+    assert "is not finished" in caught.value.lines()[0] and "flowsim run" in caught.value.lines()[1]
+
+
+def test_a_folder_that_is_gone_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(OutputError) as caught:
+        write_text(tmp_path / "gone" / "a.txt", "x")
+    assert caught.value.lines()[0].endswith("cannot be written: its folder is gone")
