@@ -20,6 +20,7 @@ Shape = tuple[int, int]
 
 # The steps of a descent that take minutes; more may be meant, but is worth a word.
 MANY_ROUNDS = 10_000_000
+MOST_ROUNDS = 2.0**53  # beyond, neighbouring rounds are one number
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
 
 
@@ -278,6 +279,9 @@ def _check_schedules(parts: Parts, tree: Tree, look: Look) -> None:
                 if window > stop:
                     what = f"a window of {window:g} is longer than the whole time, stop = {stop:g}"
                     tree.add((*at, "windows", entry), what, "Choose a smaller window or a larger stop.")
+                elif stop / window > MOST_ROUNDS:
+                    what = f"{stop / window:.0e} windows are more than can be counted"
+                    tree.add((*at, "windows", entry), what, "Choose a larger window or a smaller stop.")
         else:
             _check_rounds(schedule, stop, at, tree, look)
 
@@ -288,6 +292,9 @@ def _check_rounds(schedule: Any, stop: float, at: KeyPath, tree: Tree, look: Loo
         if rate * k > stop:
             what = f"a round of learning_rate * inner_steps = {rate * k:g} is longer than stop = {stop:g}"
             tree.add((*at, "learning_rates", entry), what, "Choose a smaller learning rate or a larger stop.")
+        elif stop / (rate * k) > MOST_ROUNDS:
+            what = f"{stop / (rate * k):.0e} rounds are more than can be counted"
+            tree.add((*at, "learning_rates", entry), what, "Choose a larger learning rate or a smaller stop.")
         elif stop / (rate * k) > MANY_ROUNDS:
             where = dotted((*at, "learning_rates", entry))
             look.warnings.append(f"{where}: {stop / (rate * k):.0e} rounds of descent will take long")

@@ -176,7 +176,7 @@ def _says_the_same(setting: str, document: Any) -> bool:
     for step in path.split("."):
         here = here[int(step)] if isinstance(here, tuple) else getattr(here, step, None)
     given = parse_tree(value, "value").data
-    return given is None or given == here
+    return given is None or given == (list(here) if isinstance(here, tuple) else here)
 
 
 @pytest.mark.parametrize("name", ["a\nb", "x" * 5000, "\x00", "..", "-", "ü.yaml"])

@@ -150,6 +150,13 @@ def test_a_descent_of_very_many_rounds_is_a_warning(read: Read) -> None:
     assert warning.startswith("schedules.2.learning_rates.1: 1e+10 rounds")
 
 
+def test_rounds_beyond_counting_are_refused(refused: Refused) -> None:
+    (line, *_) = refused(("[0.1, 0.05]", "[0.1, 1e-20]"))
+    assert line.endswith("rounds are more than can be counted") and "schedules.2.learning_rates.1" in line
+    (line, *_) = refused(("windows: [", "windows: [1e-20, "))
+    assert line.endswith("windows are more than can be counted") and "windows.0" in line
+
+
 def test_what_cannot_fit_in_memory_is_refused(refused: Refused) -> None:
     lines = refused((W0, "{kind: gaussian, shape: [9000000, 9000000]}"))
     assert lines[0].startswith("s.yaml:3:13: pretrained: the scenario needs at least")
