@@ -12,6 +12,7 @@ import xarray as xr
 
 from flowsim.sweep.companions import AGAINST, LABELS, RTOL_FACTOR
 from flowsim.sweep.schedules import Clock
+from flowsim.trajectory.content import COUNTS
 from flowsim.trajectory.variables import (
     BASELINE,
     COMPANIONS,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 CHUNK_BYTES = 2**20  # of a variable: what HDF5 keeps in memory, and little enough to read one rank
 PER_RANK = ("loss_floor", "parameters", "energy", "spectral_gap")  # theory that no seed changes
-COUNTS = ("steps", "evaluations")
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,8 @@ class Processes:
         answer: Future[bytes] = Future()
 
         def hand_on(sent: Future[bytes]) -> None:
+            if sent.cancelled():  # by `close`, when nobody waits any more
+                return
             error = sent.exception()
             if isinstance(error, BrokenProcessPool):
                 if not slot.renew():

@@ -49,6 +49,20 @@ def test_another_rate_fails(solve: Any, judge: Any, factor: float) -> None:
     assert verdicts(judge(tree, "convergence_rate")) == ["fail", "fail" if factor > 1 else "unresolved"]
 
 
+@pytest.mark.parametrize(
+    ("left", "factor", "wanted"), [(1e-3, 1.02, "unresolved"), (1e-3, 1.1, "fail"), (1e-9, 1.02, "fail")]
+)
+def test_a_hessian_off_the_minimum_predicts_as_well_as_it_is_near(
+    solve: Any, judge: Any, left: float, factor: float, wanted: str
+) -> None:
+    """A wish for little (`reach`) ends far from the minimum, where curvatures are those of another place."""
+    tree = solve(FLOW).tree
+    rate = -np.log(left) / 20
+    tree["trajectory"]["excess_loss"].values[0, 1, 0] = np.exp(-rate * tree["trajectory"]["time"].values)
+    tree["final"]["local_rate"].values[0, 1, 0] = factor * rate
+    assert verdicts(judge(tree, "convergence_rate"))[1] == wanted
+
+
 def test_a_slope_that_has_not_settled_is_unresolved(solve: Any, judge: Any) -> None:
     tree = solve(FLOW).tree
     excess = tree["trajectory"]["excess_loss"].values[0]

@@ -225,13 +225,14 @@ def test_an_error_holds_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(future.exception(), MemoryError) and held[0]() is None
 
 
-def test_processes_are_ended_at_once() -> None:
+def test_processes_are_ended_at_once(caplog: pytest.LogCaptureFixture) -> None:
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt), workers(2, None, lambda *_: None) as crew:
         for job in jobs(TEXT.replace("points: 3", "points: 20001").replace("rtol: 1e-4", "rtol: 1e-10")):
             crew.submit(job)
         raise KeyboardInterrupt
     assert children() == [] and time.monotonic() - began < 30
+    assert caplog.records == []  # nothing is said of jobs that nobody waits for
 
 
 def test_what_counts_as_lost() -> None:
