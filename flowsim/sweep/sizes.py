@@ -57,18 +57,17 @@ def sizes_of(document: Document, times: Clock, layout: Layout, tiles: Sequence[T
     points = document.points
     states = max(states_bytes(points[tile.point], times, tile.rank) * tile.seeds for tile in tiles)
     dense = max(8 * math.prod(point.shape) for point in points)
-    disk = numbers = 0
+    numbers = 0
     known: dict[tuple[int, int, tuple[int, int]], int] = {}  # tiles of one form are many
     for tile in tiles:
         form = (tile.rank, tile.seeds, points[tile.point].shape)
         if form not in known:
             known[form] = _bytes(layout, tile, points[tile.point].shape)
-        disk += known[form]
         numbers += known[form]
     return Sizes(
         states=states,
         worker=PROCESS_BYTES + DENSE_COPIES * dense + STATE_COPIES * states,
-        tiles=disk,
+        tiles=numbers,
         file=numbers + VARIABLE_BYTES * len(layout.places),
     )
 
