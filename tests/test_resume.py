@@ -229,7 +229,8 @@ def test_a_failed_tile_is_recorded_and_tried_again_by_the_next_run(
     scenario: Path, tmp_path: Path, undisturbed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flowsim.checks import verdict_table
-    from flowsim.cli.common import exit_code, incomplete
+    from flowsim.cli.common import exit_code
+    from flowsim.report.summary import incomplete
     from flowsim.sweep import workers
 
     def broken(job: Any, advance: Any = None) -> bytes:

@@ -14,6 +14,7 @@ import click
 
 from flowsim import __version__
 from flowsim.errors import FlowsimError, Interrupted, OutputError
+from flowsim.report.summary import incomplete
 
 if TYPE_CHECKING:
     import xarray
@@ -24,10 +25,6 @@ INTERRUPTED, UNWRITABLE, BAD_INPUT, INCOMPLETE, CHECK_FAILED, SUCCESS = 130, 4, 
 
 #: Exit codes by precedence: of several that hold, the first is the one reported.
 PRECEDENCE = (INTERRUPTED, UNWRITABLE, BAD_INPUT, INCOMPLETE, CHECK_FAILED, SUCCESS)
-
-#: How a flow may end without having been solved to its last time. Descent that diverges is a result.
-FLOW_INCOMPLETE = frozenset({"diverged", "step_underflow", "max_steps", "failed", "not_run"})
-NEVER_COMPLETE = frozenset({"failed", "not_run"})
 
 _DEBUG = "flowsim.debug"
 
@@ -220,33 +217,6 @@ def worst(codes: Iterable[int]) -> int:
     0
     """
     return min(codes, key=PRECEDENCE.index, default=SUCCESS)
-
-
-def incomplete(tree: xarray.DataTree) -> list[str]:
-    """One line for every trajectory that failed, was not run, or is a flow that did not complete.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        A result, with `outcome` and, if it was recorded, `reason` (schedule, rank, seed) in ``/final``.
-    """
-    import numpy as np
-
-    final = tree["final"].dataset
-    axes = [str(dim) for dim in final["outcome"].dims if dim not in ("schedule", "rank", "seed")]
-    order = ("schedule", *axes, "rank", "seed")
-    cells = final["outcome"].transpose(*order)
-    reasons = final["reason"].transpose(*order).values if "reason" in final else None
-    lines = []
-    for i, label in enumerate(map(str, cells["schedule"].values)):
-        bad = FLOW_INCOMPLETE if label.split("/")[0] == "flow" else NEVER_COMPLETE
-        words = cells[i].values
-        for place in np.argwhere(np.isin(words, sorted(bad))).tolist():
-            named = [(f"{dim}=" if dim in axes else f"{dim} ") for dim in order[1:]]
-            at = [f"{name}{cells[dim].values[j]}" for name, dim, j in zip(named, order[1:], place, strict=True)]
-            reason = f" ({reasons[i, *place]})" if reasons is not None and reasons[i, *place] else ""
-            lines.append(f"{', '.join([label, *at])}: {words[tuple(place)]}{reason}")
-    return lines
 
 
 def exit_code(tree: xarray.DataTree, *, strict: bool = False) -> int:

@@ -24,7 +24,8 @@ from flowsim.cli.common import (
 )
 from flowsim.cli.interrupts import interruptible
 from flowsim.cli.progress import progress
-from flowsim.cli.sweep_table import point_rows, point_table
+from flowsim.cli.sweep_table import point_table
+from flowsim.report.summary import outcomes, point_rows
 
 if TYPE_CHECKING:
     import xarray
@@ -244,7 +245,7 @@ def _record(
         "file": str(done.file),
         "already_complete": done.already_complete,
         "exit_code": code,
-        "outcomes": tables.outcomes(tree),
+        "outcomes": outcomes(tree),
         "summary": list(summary),
         "checks": list(rows),
     }

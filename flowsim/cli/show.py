@@ -14,8 +14,9 @@ from flowsim.cli import tables
 from flowsim.cli.common import PathName, debug_option, json_option, note, say
 from flowsim.cli.listing import is_listing, result_list, result_table
 from flowsim.cli.points import at_option, example, places_at, said, values_of
-from flowsim.cli.sweep_table import point_rows, point_table
+from flowsim.cli.sweep_table import point_table
 from flowsim.errors import InputError
+from flowsim.report.summary import outcomes, point_rows, result_ranks
 
 if TYPE_CHECKING:
     import xarray
@@ -164,7 +165,7 @@ def _show_sweep(path: Path, tree: xarray.DataTree, axes: Sequence[Axis], *, ever
             "sweep": {axis.path: list(axis.values) for axis in axes},
             "rank": max(ranks),
             "points": rows,
-            "outcomes": tables.outcomes(tree),
+            "outcomes": outcomes(tree),
             "summary": summary,
         }
         say(tables.as_json(facts))
@@ -210,7 +211,7 @@ def _show_point(
             "smallest_rank_by_floor": smallest["loss_floor"],
             "smallest_rank_by_loss": smallest["loss"],
             "ranks": ranks,
-            "outcomes": tables.outcomes(tree),
+            "outcomes": outcomes(tree),
             "summary": summary,
         }
         say(tables.as_json(facts))
@@ -244,53 +245,6 @@ def _rank_table(ranks: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
         for row in ranks
     ]
     return tables.table([_HEADINGS.get(name, name) for name in names], cells, right=range(len(names)))
-
-
-def result_ranks(tree: xarray.DataTree) -> list[dict[str, Any]]:
-    """One row per rank of a result: theory beside the simultaneous flow, medians over seeds.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        A result, with the groups ``/trajectory``, ``/final`` and ``/theory``.
-
-    Returns
-    -------
-    list of dict
-        rank, parameters, energy, loss_floor, loss_start, loss, relative_error; NaN where there is none, as for a rank
-        that failed.
-    """
-    theory, final = tree["theory"].to_dataset(), tree["final"].to_dataset().sel(schedule="flow")
-    start = tree["trajectory"].to_dataset()["loss"].sel(schedule="flow").isel(time=0)
-    rows = []
-    for rank in final["rank"].values:
-        known, ended = theory.sel(rank=rank), final.sel(rank=rank)
-        rows.append(
-            {
-                "rank": int(rank),
-                "parameters": _whole(_median(known["parameters"])),
-                "energy": _median(known["energy"]),
-                "loss_floor": _median(known["loss_floor"]),
-                "loss_start": _median(start.sel(rank=rank)),
-                "loss": _median(ended["loss"]),
-                "relative_error": _median(ended["relative_error"]),
-            }
-        )
-    return rows
-
-
-def _median(values: xarray.DataArray) -> float:
-    """The median of what is not NaN; NaN where nothing is left."""
-    import numpy as np
-
-    numbers = np.asarray(values.values, dtype=float).ravel()
-    numbers = numbers[~np.isnan(numbers)]
-    return float(np.median(numbers)) if numbers.size else float("nan")
-
-
-def _whole(value: float) -> float | int:
-    """A count without its decimal point, if it is one."""
-    return int(value) if value.is_integer() else value
 
 
 def _resolved(tree: xarray.DataTree) -> dict[str, Any]:

@@ -6,9 +6,10 @@ import json
 import math
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from flowsim.report.summary import law_rows, outcomes
 
 if TYPE_CHECKING:
     import xarray
@@ -119,19 +120,6 @@ def verdict_list(rows: Sequence[Mapping[str, Any]]) -> str:
     return table(names, cells, right=(3, 4, 5))
 
 
-def outcomes(tree: xarray.DataTree) -> dict[str, dict[str, int]]:
-    """How the trajectories of each schedule ended: label -> outcome -> how many, the most frequent first.
-
-    Of a sweep those of all points.
-    """
-    cells = tree["final"].to_dataset()["outcome"].transpose("schedule", ...)
-    labels = map(str, cells["schedule"].values)
-    return {
-        label: dict(Counter(map(str, row.ravel())).most_common())
-        for label, row in zip(labels, cells.values, strict=True)
-    }
-
-
 def outcome_table(tree: xarray.DataTree) -> str:
     """One row per schedule: how its trajectories ended."""
     cells = [
@@ -142,35 +130,17 @@ def outcome_table(tree: xarray.DataTree) -> str:
 
 
 def law_table(tree: xarray.DataTree) -> str:
-    """Trace-squared: measured and exact relative error of each rank, and their ratio; empty for sweeps and others.
-
-    Random starts are averaged as root mean squares; below each rank the same start with orthonormal rows, integrated.
-    """
-    if tree.attrs.get("objective") != "trace_squared" or tree.attrs.get("sweep", "[]") != "[]":
-        return ""
-    theory, companions = tree["theory"].to_dataset(), tree["companions"].to_dataset()
-    run = tree["final"].to_dataset()["relative_error"].sel(schedule="flow")
-    kind = str(json.loads(str(tree.attrs["resolved_scenario"]))["adapter"]["init"]["kind"])
-    seeds = run.sizes["seed"]
-    starts = [
-        (kind + (f", {seeds} seeds" if seeds > 1 else ""), run, theory["relative_error_horizon"]),
-        (
-            "orthonormal rows",
-            companions["relative_error"].sel(companion="orthonormal").isel(time=-1),
-            theory["orthonormal_error"],
-        ),
+    """The laws of `law_rows`; empty where there are none."""
+    cells = [
+        [
+            str(row.rank),
+            row.start,
+            number(row.measured, 7),
+            number(row.exact, 7),
+            "-" if math.isnan(row.ratio) else f"{row.ratio:.9f}",
+        ]
+        for row in law_rows(tree)
     ]
-    cells = []
-    for rank in run["rank"].values.tolist():
-        for name, found, wanted in starts:
-            # The twin is made for one seed: a pair counts where both numbers are there.
-            pair = [values.sel(rank=rank).values for values in (found, wanted)]
-            both = [math.isfinite(a) and math.isfinite(b) for a, b in zip(*pair, strict=True)]
-            if not any(both):
-                continue
-            measured, exact = (math.sqrt(float((values[both] ** 2).mean())) for values in pair)
-            ratio = f"{measured / exact:.9f}" if exact > 0 else "-"
-            cells.append([str(rank), name, number(measured, 7), number(exact, 7), ratio])
     names = ["rank", "start", "measured error", "exact error", "ratio"]
     return table(names, cells, right=(0, 2, 3, 4)) if cells else ""
 
