@@ -27,13 +27,14 @@ from flowsim.trajectory.store import open_result
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it states, where that is proven, what number is observed, and how it is judged.
+    """One check: what it states in words and as LaTeX, where that is proven, what is observed, and how it is judged.
 
     With `leads` the first finding is the statement itself and the others support it: it then speaks for the check
     among equal verdicts, in place of the most strained one.
     """
 
     statement: str
+    formula: str
     reference: str
     measures: str
     judge: Callable[[View], list[Finding]]
@@ -45,18 +46,21 @@ _PAPER = "Rushka & Klabjan 2026, arXiv 2602.10212"
 CHECKS: dict[str, Check] = {
     "equivalence": Check(
         "sequential and simultaneous updates have one limit flow: their gap falls in proportion to the step",
+        r"\|s\,(BA_{\text{sequential}}-BA_{\text{simultaneous}})\|_F=e_1(t)\,h+O(h^2),\quad h=k\eta",
         f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.equivalence,
     ),
     "descent_follows_flow": Check(
         "descent stays within O(learning rate) of the flow, with the predicted leading coefficient",
+        r"\|s\,(BA_{\text{descent}}-BA_{\text{flow}})\|_F=e_1(t)\,h+O(h^2),\quad h=k\eta",
         "Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.descent_follows_flow,
     ),
     "eckart_young": Check(
         "the loss tends to c sum_{i>r} sigma_i^2 of the difference",
+        r"f(W(t))\to c\sum_{i>r}\sigma_i(\Delta)^2",
         f"Eckart & Young 1936; {_PAPER}, Theorem 2.11",
         "loss at the last time",
         limit_checks.eckart_young,
@@ -64,6 +68,7 @@ CHECKS: dict[str, Check] = {
     ),
     "alignment": Check(
         "the leading singular subspaces of BA tend to those of the difference, where sigma_r > sigma_{r+1}",
+        r"\tfrac1r\,\|U_r^{\top}\hat U\|_F^2\to1",
         f"{_PAPER}, Theorem 2.11, of subspaces; Fan 1949",
         "1 - alignment, the worse side",
         alignment_check.alignment,
@@ -71,6 +76,7 @@ CHECKS: dict[str, Check] = {
     ),
     "zero_loss": Check(
         "the trace-squared loss tends to 0",
+        r"c\,(\mathrm{tr}\,W(t))^2\to0",
         f"{_PAPER}, Theorem 2.7",
         "loss at the last time",
         limit_checks.zero_loss,
@@ -78,6 +84,7 @@ CHECKS: dict[str, Check] = {
     ),
     "relative_error_law": Check(
         "the relative error is sqrt(n/r_eff - 1), or the exact form of this start",
+        r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=\sqrt{\frac{n}{r_{\text{eff}}}-1}",
         f"{_PAPER}, Theorem 2.8, in exact form",
         "square of the relative error",
         law_checks.relative_error_law,
@@ -85,6 +92,7 @@ CHECKS: dict[str, Check] = {
     ),
     "inverse_sqrt_rank": Check(
         "the relative error is O(r^-1/2) over these ranks",
+        r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=O(r^{-1/2})",
         f"{_PAPER}, Theorem 2.8",
         "slope of ln e on ln r, or mean of e² at a rank",
         law_checks.inverse_sqrt_rank,
@@ -93,36 +101,42 @@ CHECKS: dict[str, Check] = {
     ),
     "closed_form": Check(
         "the integrated trajectory equals the exact solution",
+        r"BA_{\text{integrated}}(t)=BA_{\text{exact}}(t)",
         "Fukumizu 1998; Braun et al. 2022; Domine et al. 2024, arXiv 2409.14623",
         "largest distance of BA, integrated against exact",
         solver_checks.closed_form,
     ),
     "conservation": Check(
         "Q = B^T B - A A^T is constant along the flow, and |B^T B + A A^T|^2 = |Q0|^2 + 4 |B A|^2",
+        r"Q=B^{\top}B-AA^{\top}=Q_0,\quad\|B^{\top}B+AA^{\top}\|_F^2=\|Q_0\|_F^2+4\,\|BA\|_F^2",
         "Du, Hu & Lee 2018; Tarmoun et al. 2021",
         "largest drift of Q, or defect of the identity",
         flow_checks.conservation,
     ),
     "monotone_loss": Check(
         "the loss never rises along the flow",
+        r"\frac{df}{dt}=-\|\partial_A f\|_F^2-\|\partial_B f\|_F^2\le0",
         "gradient flow",
         "largest rise of the loss between two times",
         flow_checks.monotone_loss,
     ),
     "convergence_rate": Check(
         "the excess loss falls at the rate of the smallest excited eigenvalue of the Hessian",
+        r"f-f_{\text{floor}}\sim C\,e^{-2\nu t}",
         "linearisation at the limit; closed forms of the references of closed_form",
         "rate of the excess loss, late",
         rate_checks.convergence_rate,
     ),
     "stability": Check(
         "descent stays at the minimum where its multipliers allow it, and leaves it where they do not",
+        r"|\mu|<1\ \text{at the minimum},\quad\text{simultaneous: }\eta<2/\lambda_{\max}",
         "linearised round of descent; Cohen et al. 2021, arXiv 2103.00065 (edge of stability)",
         "fall of the excess loss per round, as a multiplier",
         rate_checks.stability,
     ),
     "accuracy": Check(
         "the solver's error falls with rtol, and its estimate bounds it",
+        r"\|s\,(BA-BA_{\text{true}})\|_F\le\text{estimate}\to0\ \text{with rtol}",
         "Hairer, Norsett & Wanner 1993, II.4",
         "largest distance of BA from a better solution",
         solver_checks.accuracy,
