@@ -17,6 +17,20 @@ class Verdict(StrEnum):
     UNRESOLVED = "unresolved"
     FAIL = "fail"
 
+    @property
+    def meaning(self) -> str:
+        """What the word says of a statement."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Verdict.PASS: "the statement holds, within the tolerance",
+    Verdict.NOT_APPLICABLE: "a hypothesis of the statement is false here; the reason names it",
+    Verdict.NOT_REACHED: "the horizon is too short to tell; the reason says how much longer it has to be",
+    Verdict.UNRESOLVED: "the solver's own error is too close to what is tested",
+    Verdict.FAIL: "the statement does not hold",
+}
+
 
 SEVERITY = {verdict: place for place, verdict in enumerate(Verdict)}
 

@@ -29,6 +29,24 @@ class Outcome(StrEnum):
     FAILED = "failed"
     NOT_RUN = "not_run"
 
+    @property
+    def meaning(self) -> str:
+        """What the word says of a trajectory."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    Outcome.REACHED: "the excess loss is within reach of its floor",
+    Outcome.NOT_YET: "the loss is still falling at the last time",
+    Outcome.STATIONARY_ELSEWHERE: "it rests at a saddle or at another limit, above the floor",
+    Outcome.LEFT_MINIMUM: "descent beyond its stability limit that left the minimum and stays bounded",
+    Outcome.DIVERGED: "the numbers grew beyond all bounds; the finite ones are kept",
+    Outcome.STEP_UNDERFLOW: "the solver's step became smaller than the clock can tell",
+    Outcome.MAX_STEPS: "the solver used up its steps before the last time",
+    Outcome.FAILED: "it could not be computed",
+    Outcome.NOT_RUN: "it was not computed",
+}
+
 
 @dataclass(frozen=True)
 class Ending:
