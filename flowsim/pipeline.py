@@ -1,4 +1,4 @@
-"""The main job: solve tile by tile, assemble, check, draw, in that order, and nothing else."""
+"""The main job: solve tile by tile, assemble, check, draw, report, in that order, and nothing else."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from flowsim.trajectory.provenance import choose_device, root_attributes
 from flowsim.trajectory.store import load, open_result
 
 CACHE = ".cache"  # beside the results: decompositions of large differences, by the hash of their content
-MOMENT = "run.json"
+MOMENT, PAGE, FIGURES = "run.json", "report.html", "figures"
 AUTO = 0  # as many workers as fit
 
 
@@ -147,9 +147,8 @@ def execute(
     ledger.leave()
     if meanwhile:
         return _complete(Finished(folder, file, already_complete=True), plots=plots)
-    if plots:
-        campaign.show("drawing")
-        _draw(file)
+    campaign.show("drawing" if plots else "reporting")
+    _present(file, plots=plots)
     _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
     return Finished(folder, file, already_complete=False)
 
@@ -195,9 +194,10 @@ def _is_complete(file: Path, document: Document) -> bool:
 def _complete(done: Finished, *, plots: bool) -> Finished:
     """Make up for what a run that was stopped late has left out."""
     ended = (done.folder / MOMENT).is_file()
-    if plots and not (ended and (done.folder / "figures").is_dir()):
+    drawn = (done.folder / FIGURES).is_dir()
+    if not ended or (plots and not drawn) or not (done.folder / PAGE).is_file():
         (done.folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: it is not at its end
-        _draw(done.file)  # it was run without figures, or stopped while drawing
+        _present(done.file, plots=plots)  # it was run without figures, or stopped before its page
         ended = False
     if not ended:
         with open_result(done.file) as tree:
@@ -241,12 +241,19 @@ def _nobody(sentence: str) -> None:
     """Where nobody listens."""
 
 
-def _draw(file: Path) -> None:
-    from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run draws
+def _present(file: Path, *, plots: bool) -> None:
+    """Draw the figures of a result and write its page."""
+    from flowsim.report.page import page_of
+    from flowsim.report.page.pictures import pictures_of
+    from flowsim.report.plots import draw  # matplotlib is slow to import, and not every run comes here
 
+    figures = file.parent / FIGURES
     try:
         with open_result(file) as tree:
-            draw(tree, file.parent / "figures")
+            if plots:
+                draw(tree, figures)
+            page = page_of(tree, file, pictures_of(tree, figures) if plots else [])
+        write_text(file.parent / PAGE, page)
     except KeyboardInterrupt as stop:
         raise Interrupted("interrupted: the result is complete", "The same command draws its figures.") from stop
 

@@ -16,7 +16,7 @@ from flowsim.errors import (
     ResultError,
     ScenarioError,
 )
-from flowsim.scenario.weights import WeightError
+from flowsim.scenario.array_files import WeightError
 from flowsim.sweep.ledger import BusyError
 
 KINDS = [FlowsimError, InputError, HypothesisError, OutputError, ResultError, BusyError]

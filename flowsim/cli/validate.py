@@ -12,24 +12,32 @@ from flowsim.errors import InputError
 
 @click.command()
 @click.argument("scenarios", nargs=-1, required=True, metavar="SCENARIO...", type=PathName())
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY.PATH=VALUE",
+    help="Change a value of every scenario first, as in --set adapter.ranks=[1,2]; may be repeated.",
+)
 @debug_option
 @click.pass_context
-def validate(ctx: click.Context, scenarios: tuple[Path, ...]) -> None:
+def validate(ctx: click.Context, scenarios: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
     """Look for mistakes in scenarios; nothing is computed.
 
     Every mistake of every file is told at once, on stderr, with its line and column and what to do about it.
     The exit code is 2 if there is any. Of a sweep every point is looked at, and their number is told.
 
     \b
-    Example:
+    Examples:
       flowsim validate scenarios/*.yaml
+      flowsim validate mine.yaml --set 'adapter.init={kind: file, path: start.npz}'
     """
     from flowsim.scenario import read_scenario
 
     codes = []
     for path in scenarios:
         try:
-            document = read_scenario(path)
+            document = read_scenario(path, overrides)
         except InputError as error:
             for line in error.lines():
                 note(line)

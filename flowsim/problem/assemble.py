@@ -11,11 +11,13 @@ import numpy as np
 from flowsim.errors import InputError
 from flowsim.problem.initial import Start, adapter_scale, draw, is_deterministic, starts_at_pretrained
 from flowsim.problem.spectra import SVD, Array, build_matrix, target_matrix
+from flowsim.scenario.start_files import load_start_file
 
 if TYPE_CHECKING:
+    from flowsim.problem.initial import Origin
     from flowsim.scenario.read import Document
 
-__all__ = ["Problem", "Start", "assemble"]
+__all__ = ["Problem", "Start", "all_start_at_pretrained", "assemble"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +63,12 @@ class Problem:
     @property
     def deterministic_init(self) -> bool:
         """Whether every seed starts from the same factors."""
-        return is_deterministic(self.document.scenario.adapter.init)
+        return is_deterministic(self._origin)
 
     @property
     def start_is_pretrained(self) -> bool:
         """Whether W(0) is `pretrained` for every rank and seed, so that they share one baseline."""
-        return starts_at_pretrained(self.document.scenario.adapter.init, self.ranks)
+        return starts_at_pretrained(self._origin, self.ranks, self.seeds)
 
     def scale(self, rank: int) -> float:
         """The adapter scale s at this rank."""
@@ -89,10 +91,9 @@ class Problem:
         Raises
         ------
         InputError
-            If the init does not exist at this rank.
+            If the init does not exist at this rank, or its file cannot be read.
         """
-        init = self.document.scenario.adapter.init
-        return draw(init, rank, self.seeds, self.scale(rank), self.pretrained, self._svd_of)
+        return draw(self._origin, rank, self.seeds, self.scale(rank), self.pretrained, self._svd_of)
 
     def frozen(self, rank: int) -> Array:
         """The frozen weight ``(n, m)``: `pretrained`, or with ``pissa`` its residual at this rank."""
@@ -136,6 +137,10 @@ class Problem:
     def _residual_svds(self) -> dict[int, SVD]:
         return {}
 
+    @cached_property
+    def _origin(self) -> Origin:
+        return _origin_of(self.document)
+
     def _svd_of(self, name: Literal["pretrained", "difference"]) -> SVD:
         return self.pretrained_svd if name == "pretrained" else self._difference_svd
 
@@ -146,6 +151,33 @@ class Problem:
                 "Use `of: pretrained`, or the frobenius objective.",
             )
         return self.target
+
+
+def _origin_of(document: Document) -> Origin:
+    """What a scenario says of A and B at time 0, a file that it names read."""
+    init = document.scenario.adapter.init
+    return load_start_file(init, document.folder)[0] if init.kind == "file" else init
+
+
+def all_start_at_pretrained(document: Document) -> bool:
+    """Whether W(0) is W0 at every point of a scenario, for all its ranks and seeds.
+
+    Parameters
+    ----------
+    document : Document
+        A scenario that was read without mistakes; each start file is read once.
+
+    Raises
+    ------
+    InputError
+        If a start file cannot be read.
+    """
+    adapter = document.scenario.adapter
+    points: dict[object, Document] = {}
+    for number, point in enumerate(document.points):
+        init = point.scenario.adapter.init
+        points.setdefault(init if init.kind == "file" else number, point)
+    return all(starts_at_pretrained(_origin_of(point), adapter.ranks, adapter.seeds) for point in points.values())
 
 
 def assemble(document: Document) -> Problem:

@@ -21,15 +21,18 @@ from flowsim.problem.spectra import SVD, Array, Purpose, haar, refuse_nonfinite,
 if TYPE_CHECKING:
     from flowsim.scenario.model import (
         GaussianInit,
-        Init,
         KaimingInit,
         OrthogonalInit,
+        PissaInit,
         Scaling,
         SpectralInit,
         ValuesInit,
     )
+    from flowsim.scenario.start_files import WrittenStart
 
     RandomInit = KaimingInit | GaussianInit | OrthogonalInit
+    # What the scenario says of A and B, a file that it names read.
+    Origin = RandomInit | SpectralInit | PissaInit | ValuesInit | WrittenStart
 
 SvdOf = Callable[[Literal["pretrained", "difference"]], SVD]
 
@@ -84,20 +87,22 @@ def adapter_scale(scaling: Scaling, rank: int) -> float:
     return float(scaling.alpha) / math.sqrt(rank)
 
 
-def is_deterministic(init: Init) -> bool:
+def is_deterministic(init: Origin) -> bool:
     """Whether every seed starts from the same factors."""
+    if init.kind == "file":
+        return init.deterministic
     return init.kind not in ("kaiming", "gaussian", "orthogonal")
 
 
-def starts_at_pretrained(init: Init, ranks: Sequence[int]) -> bool:
-    """Whether W(0) is W0 of the scenario, for every one of these ranks and every seed.
+def starts_at_pretrained(init: Origin, ranks: Sequence[int], seeds: Sequence[int]) -> bool:
+    """Whether W(0) is W0 of the scenario, for every one of these ranks and seeds.
 
     Parameters
     ----------
-    init : model
-        ``adapter.init`` of the scenario.
-    ranks : sequence of int
-        The ranks in question (``values`` may start at W0 for some and not for others).
+    init : model or WrittenStart
+        ``adapter.init`` of the scenario, a file that it names read.
+    ranks, seeds : sequence of int
+        Those in question (``values`` and ``file`` may start at W0 for some and not for others).
 
     Returns
     -------
@@ -110,7 +115,9 @@ def starts_at_pretrained(init: Init, ranks: Sequence[int]) -> bool:
         return init.b == 0.0 or init.scale == 0.0
     if init.kind == "values":
         A, B = np.asarray(init.A, dtype=np.float64), np.asarray(init.B, dtype=np.float64)
-        return not any(np.any(B[:, :rank] @ A[:rank]) for rank in ranks)
+        return not any(_any_product(A[:rank], B[:, :rank]) for rank in ranks)
+    if init.kind == "file":
+        return not any(_any_product(*init.at(rank, seed)) for rank in ranks for seed in seeds)
     return (
         init.zero != "none"
         or (init.kind == "gaussian" and init.std == 0.0)
@@ -118,13 +125,18 @@ def starts_at_pretrained(init: Init, ranks: Sequence[int]) -> bool:
     )
 
 
-def draw(init: Init, rank: int, seeds: Sequence[int], scale: float, pretrained: Array, svd_of: SvdOf) -> Start:
+def _any_product(A: Array, B: Array) -> bool:
+    """Whether B A is not zero."""
+    return bool(A.any() and B.any() and np.any(B @ A))
+
+
+def draw(init: Origin, rank: int, seeds: Sequence[int], scale: float, pretrained: Array, svd_of: SvdOf) -> Start:
     """Make the adapter at time 0.
 
     Parameters
     ----------
-    init : model
-        ``adapter.init`` of the scenario.
+    init : model or WrittenStart
+        ``adapter.init`` of the scenario, a file that it names read.
     rank : int
         r.
     seeds : sequence of int
@@ -146,7 +158,7 @@ def draw(init: Init, rank: int, seeds: Sequence[int], scale: float, pretrained: 
     ------
     InputError
         If this init does not exist at this rank (more singular or orthonormal vectors, or more written
-        rows, than there are), or if it is beyond float64.
+        rows, than there are) or for one of these seeds, or if it is beyond float64.
     """
     n, m = pretrained.shape
     frozen = pretrained
@@ -160,6 +172,8 @@ def draw(init: Init, rank: int, seeds: Sequence[int], scale: float, pretrained: 
             frozen = pretrained - scale * (one[1] @ one[0])
         elif init.kind == "values":
             A, B = _repeat(_written(init, rank, (n, m)), len(seeds))
+        elif init.kind == "file":
+            A, B = _from_file(init, rank, seeds, (n, m))
         else:
             A, B = _random(init, rank, seeds, (n, m))
     for name, array in (("A", A), ("B", B), ("the frozen weight", frozen)):
@@ -216,12 +230,26 @@ def _written(init: ValuesInit, rank: int, shape: tuple[int, int]) -> tuple[Array
     n, m = shape
     A, B = np.array(init.A, dtype=np.float64), np.array(init.B, dtype=np.float64)
     if A.ndim != 2 or B.ndim != 2 or A.shape[1] != m or B.shape[0] != n:
-        raise InputError(
-            f"init A {A.shape} and B {B.shape} do not fit a weight of shape {(n, m)}",
-            f"A needs rows of {m} numbers, and B needs {n} rows.",
-        )
+        raise _unfit(A, B, shape)
     _refuse_missing(rank, min(A.shape[0], B.shape[1]), "values")
     return A[:rank], B[:, :rank]
+
+
+def _from_file(start: WrittenStart, rank: int, seeds: Sequence[int], shape: tuple[int, int]) -> tuple[Array, Array]:
+    """A (S, r, m) and B (S, n, r) of these seeds, by their numbers."""
+    n, m = shape
+    pairs = [start.at(rank, seed) for seed in seeds]
+    A, B = pairs[0]
+    if A.shape[1] != m or B.shape[0] != n:
+        raise _unfit(A, B, shape)
+    return np.stack([A for A, _ in pairs]), np.stack([B for _, B in pairs])
+
+
+def _unfit(A: Array, B: Array, shape: tuple[int, int]) -> InputError:
+    return InputError(
+        f"init A {A.shape} and B {B.shape} do not fit a weight of shape {shape}",
+        f"A needs rows of {shape[1]} numbers, and B needs {shape[0]} rows.",
+    )
 
 
 def _refuse_missing(rank: int, available: int, kind: str) -> None:

@@ -6,6 +6,7 @@ from flowsim.scenario.digest import digest_of
 from flowsim.scenario.model import Scenario
 from flowsim.scenario.read import Document, WeightFile, parse_scenario, read_scenario
 from flowsim.scenario.schema import schema_text
+from flowsim.scenario.start_files import load_start_file
 from flowsim.scenario.sweep import Axis
 from flowsim.scenario.weights import load_matrix_file
 
@@ -16,6 +17,7 @@ __all__ = [
     "WeightFile",
     "digest_of",
     "load_matrix_file",
+    "load_start_file",
     "parse_scenario",
     "read_scenario",
     "schema_text",

@@ -15,6 +15,8 @@ from flowsim.scenario.types import (
     Part,
     Positive,
     Seed,
+    Sha256,
+    Word,
     distinct,
     refuse,
     shown,
@@ -23,6 +25,7 @@ from flowsim.scenario.types import (
 __all__ = [
     "Adapter",
     "ConstantScaling",
+    "FileInit",
     "GaussianInit",
     "Init",
     "KaimingInit",
@@ -99,8 +102,22 @@ class ValuesInit(Part):
     B: Matrix2D = Field(description="n x R.")
 
 
+class FileInit(Part):
+    """Factors A and B, or A_4 and B_4 for rank 4 and so on, in a .npz or .safetensors file (never a pickle).
+
+    A is R x m and B n x R, rank r taking the first r rows and columns; a leading axis is that of seeds, by number.
+    """
+
+    kind: Literal["file"]
+    path: Word = Field(description="Relative to the scenario or, with `package`, inside that installed distribution.")
+    package: Word | None = Field(
+        default=None, description="Installed distribution that holds the file; it is not imported."
+    )
+    sha256: Sha256 | None = Field(default=None, description="Checksum that the file must have, 64 hexadecimal digits.")
+
+
 Init = Annotated[
-    KaimingInit | GaussianInit | OrthogonalInit | SpectralInit | PissaInit | ValuesInit,
+    KaimingInit | GaussianInit | OrthogonalInit | SpectralInit | PissaInit | ValuesInit | FileInit,
     Field(discriminator="kind"),
 ]
 

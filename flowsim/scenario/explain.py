@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from flowsim.scenario.array_files import suggestion
 from flowsim.scenario.tree import Tree, dotted
 from flowsim.scenario.types import Path, repeated, shown
-from flowsim.scenario.weights import suggestion
 
 __all__ = ["explain", "yaml_path"]
 

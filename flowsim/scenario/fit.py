@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
+from flowsim.scenario.array_files import WeightError
 from flowsim.scenario.memory import MOST_PAIRS, available_memory, needed_memory, size_text
-from flowsim.scenario.model import FileMatrix, FlatValues, Scenario, ShiftTarget, ZerosMatrix
+from flowsim.scenario.model import FileInit, FlatValues, Scenario, ShiftTarget, ZerosMatrix
 from flowsim.scenario.parts import Parts
 from flowsim.scenario.tree import Tree, dotted
 from flowsim.scenario.types import Path as KeyPath
-from flowsim.scenario.weights import WeightError, find_file, load_matrix_file
+from flowsim.scenario.weight_files import WeightFile, WeightFiles
 
-__all__ = ["Look", "WeightFile", "WeightFiles", "resolve"]
+__all__ = ["Look", "resolve"]
 
 Shape = tuple[int, int]
 
@@ -22,58 +22,6 @@ Shape = tuple[int, int]
 MANY_ROUNDS = 10_000_000
 MOST_ROUNDS = 2.0**53  # beyond, neighbouring rounds are one number
 _EPSILON = {"float64": 2.0**-52, "float32": 2.0**-23}
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """A weight file that a scenario names.
-
-    Attributes
-    ----------
-    where : str
-        The matrix it is: ``pretrained``, ``target`` or ``target.by``.
-    path : Path
-        Where it was found.
-    sha256 : str
-        Of the whole file.
-    """
-
-    where: str
-    path: Path
-    sha256: str
-
-
-class WeightFiles:
-    """What is known of weight files: each is read once, however many points of a sweep name it.
-
-    Parameters
-    ----------
-    folder : Path
-        What relative paths start from.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._known: dict[FileMatrix, tuple[Shape, Path, str] | WeightError] = {}
-
-    def look(self, spec: FileMatrix) -> tuple[Shape, Path, str]:
-        """Shape, place and sha256 of the matrix that `spec` names.
-
-        Raises
-        ------
-        WeightError
-            If it cannot be used.
-        """
-        if spec not in self._known:
-            try:
-                matrix, sha256 = load_matrix_file(spec, self.folder)
-                self._known[spec] = ((matrix.shape[0], matrix.shape[1]), find_file(spec, self.folder), sha256)
-            except WeightError as error:
-                self._known[spec] = error
-        known = self._known[spec]
-        if isinstance(known, WeightError):
-            raise known.with_traceback(None)  # which would grow with every point
-        return known
 
 
 @dataclass
@@ -135,12 +83,12 @@ def resolve(parts: Parts, tree: Tree, files: WeightFiles) -> Look:
     look = Look()
     look.shape = _common_shape(parts, tree, files, look)
     _check_objective(parts, tree, look.shape)
-    _check_init(parts, tree, look)
+    _check_init(parts, tree, files, look)
     _check_schedules(parts, tree, look)
     _check_precision(parts, look)
     _check_number(parts, tree)
     if look.shape is not None:
-        _check_memory(parts, tree, look.shape)
+        _check_memory(parts, tree, look.shape, look)
     return look
 
 
@@ -185,11 +133,11 @@ def _shape_of(path: KeyPath, spec: Any, tree: Tree, files: WeightFiles, look: Lo
         shape = spec.shape
         return shape
     try:
-        shape, found, sha256 = files.look(spec)
+        shape, file = files.matrix(spec, dotted(path))
     except WeightError as error:
         tree.add((*path, error.key), error.message, error.hint)
         return None
-    look.weights.append(WeightFile(dotted(path), found, sha256))
+    look.weights.append(file)
     return shape
 
 
@@ -209,7 +157,7 @@ def _check_objective(parts: Parts, tree: Tree, shape: Shape | None) -> None:
         tree.add(("adapter", "init", "of"), what, "Write of: pretrained.")
 
 
-def _check_init(parts: Parts, tree: Tree, look: Look) -> None:
+def _check_init(parts: Parts, tree: Tree, files: WeightFiles, look: Look) -> None:
     init, ranks, seeds = (parts.get(f"adapter.{name}") for name in ("init", "ranks", "seeds"))
     if init is None:
         return
@@ -219,6 +167,8 @@ def _check_init(parts: Parts, tree: Tree, look: Look) -> None:
         )
     if init.kind == "values":
         _check_values(init, ranks, look.shape, tree)
+    if init.kind == "file":
+        _check_start_file(init, parts, tree, files, look)
     if ranks is None or look.shape is None:
         return
     n, m = look.shape
@@ -261,6 +211,30 @@ def _check_values(init: Any, ranks: tuple[int, ...] | None, shape: Shape | None,
         tree.add((*at, "B"), f"B has {len(init.B)} rows, but the weight has {shape[0]}", f"Give B {shape[0]} rows.")
     if ranks is not None:
         _refuse_ranks(tree, ranks, min(rows, columns), f"the init has {min(rows, columns)} rows of A and columns of B")
+
+
+def _check_start_file(init: FileInit, parts: Parts, tree: Tree, files: WeightFiles, look: Look) -> None:
+    try:
+        form, file = files.start(init)
+    except WeightError as error:
+        tree.add(("adapter", "init", error.key), error.message, error.hint)
+        return
+    look.weights.append(file)
+    if look.shape is not None and (refusal := form.shape_refusal(look.shape)):
+        tree.add(("adapter", "init", "path"), *refusal)
+    ranks, seeds = parts.get("adapter.ranks") or (), parts.get("adapter.seeds") or ()
+    for index, rank in enumerate(ranks):
+        if refusal := form.rank_refusal(rank):
+            tree.add(("adapter", "ranks", index), *refusal)
+    there = [rank for rank in ranks if form.has_rank(rank)]
+    refusals = [form.seed_refusal(rank, max(seeds)) for rank in there] if seeds else []
+    for refusal in dict.fromkeys(refusals):
+        if refusal is not None:
+            tree.add(("adapter", "seeds"), *refusal)
+    if len(seeds) > 1 and there and all(form.seeds(rank) is None for rank in there):
+        look.warnings.append(
+            f"adapter.seeds: {form.file} has no axis of seeds, so all {len(seeds)} seeds are the same run"
+        )
 
 
 def _check_schedules(parts: Parts, tree: Tree, look: Look) -> None:
@@ -306,13 +280,14 @@ def _check_precision(parts: Parts, look: Look) -> None:
         look.warnings.append(f"solver.rtol: {rtol:g} is below what {dtype} can resolve")
 
 
-def _check_memory(parts: Parts, tree: Tree, shape: Shape) -> None:
+def _check_memory(parts: Parts, tree: Tree, shape: Shape, look: Look) -> None:
     ranks, points = parts.get("adapter.ranks"), parts.get("time.points")
     if ranks is None or points is None:
         return
     count = max(1, sum(len(schedule.labels()) for schedule in parts.schedules.values()))
     keep = parts.get("save.factors") == "all"
     needed = needed_memory(shape, max(ranks), points, count, keep_factors=keep)
+    needed += sum(file.size for file in look.weights if file.where == "adapter.init")
     free = available_memory()
     if needed > free:
         dense = needed_memory(shape, 1, 2, 1, keep_factors=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from flowsim.scenario.types import (
     Count,
@@ -16,7 +16,9 @@ from flowsim.scenario.types import (
     Part,
     Positive,
     Seed,
+    Sha256,
     Shape,
+    Word,
     kind_of,
     refuse,
 )
@@ -161,26 +163,16 @@ def _spectrum_findings(spec: Any, available: int) -> list[Finding]:
     ]
 
 
-def _lower(text: str) -> str:
-    return text.lower()
-
-
 class FileMatrix(Part):
     """A matrix in a .npy, .npz or .safetensors file (never a pickle)."""
 
     kind: Literal["file"]
-    path: Annotated[str, Field(min_length=1)] = Field(
-        description="Relative to the scenario or, with `package`, inside that installed distribution."
-    )
-    tensor: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Its name in a file that holds several."
-    )
-    package: Annotated[str, Field(min_length=1)] | None = Field(
+    path: Word = Field(description="Relative to the scenario or, with `package`, inside that installed distribution.")
+    tensor: Word | None = Field(default=None, description="Its name in a file that holds several.")
+    package: Word | None = Field(
         default=None, description="Installed distribution that holds the file; it is not imported."
     )
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(_lower)] | None = Field(
-        default=None, description="Checksum that the file must have, 64 hexadecimal digits."
-    )
+    sha256: Sha256 | None = Field(default=None, description="Checksum that the file must have, 64 hexadecimal digits.")
 
 
 Matrix = Annotated[

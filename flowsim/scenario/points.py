@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from flowsim.scenario.explain import explain
-from flowsim.scenario.fit import Look, WeightFiles, resolve
+from flowsim.scenario.fit import Look, resolve
 from flowsim.scenario.model import Scenario
 from flowsim.scenario.override import step_into
 from flowsim.scenario.parts import Parts, salvage, section_model
@@ -24,6 +24,7 @@ from flowsim.scenario.sweep import Axis
 from flowsim.scenario.sweep_keys import TOLD
 from flowsim.scenario.tree import Tree, dotted
 from flowsim.scenario.types import Finding, Path
+from flowsim.scenario.weight_files import WeightFiles
 
 __all__ = ["Point", "read_points"]
 
@@ -199,6 +200,8 @@ class _Reader:
             for path, what, hint, key in new:
                 if path[: len(here)] == here:
                     self.tree.add(path, what, hint, key=key)
+                elif path == here[:-1]:  # of the section that the key has made: `what` says where in it
+                    self.tree.add(here, f"with this value, {what}", hint)
                 else:
                     self.tree.add(here, f"with this value, {dotted(path)}: {what}", hint)
             wrong += bool(new)

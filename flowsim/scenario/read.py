@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowsim.errors import InputError, Mistake, ScenarioError
-from flowsim.scenario.fit import WeightFile, WeightFiles
 from flowsim.scenario.model import Scenario
 from flowsim.scenario.override import apply_override
 from flowsim.scenario.points import Point, read_points
@@ -19,6 +18,7 @@ from flowsim.scenario.sweep import Axis
 from flowsim.scenario.sweep_keys import read_axes, spread_out
 from flowsim.scenario.text import parse_tree
 from flowsim.scenario.tree import Tree
+from flowsim.scenario.weight_files import WeightFile, WeightFiles
 
 __all__ = ["Document", "WeightFile", "parse_scenario", "read_scenario"]
 

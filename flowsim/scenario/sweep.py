@@ -23,6 +23,7 @@ loss_reachable excess_rounding escape_time relative_error_limit relative_error_h
 effective_rank orthonormal_error overlap convergence_rate convergence_power excess_constant stability_limit
 sequential_stability_limit parameters spectral_gap energy missing_modes steps evaluations local_rate sharpness
 multiplier end_multiplier further_time reach_time outcome method stepper choice distance factor_distance
+loss_error companion_error companion_status
 trajectory final baseline theory companions checks factors
 """
 TAKEN = frozenset(_TAKEN.split())

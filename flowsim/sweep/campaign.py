@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowsim.errors import InputError, ResultError
-from flowsim.problem.initial import starts_at_pretrained
+from flowsim.problem.assemble import all_start_at_pretrained
 from flowsim.scenario.memory import MOST_PAIRS
 from flowsim.sweep.assemble import Told, failed, fits, put, strips
 from flowsim.sweep.carry_out import carry_out
@@ -59,9 +59,8 @@ class Campaign:
             )
         self.times = clock(document)
         self.tiles = tiles_of(document, self.times)
-        one = all(starts_at_pretrained(point.scenario.adapter.init, ranks) for point in document.points)
         block = max(tile.seeds for tile in self.tiles)
-        self.layout = Layout(document, self.times, block, one_baseline=one)
+        self.layout = Layout(document, self.times, block, one_baseline=all_start_at_pretrained(document))
 
     @property
     def trajectories(self) -> int:

@@ -57,6 +57,7 @@ def sizes_of(document: Document, times: Clock, layout: Layout, tiles: Sequence[T
     points = document.points
     states = max(states_bytes(points[tile.point], times, tile.rank) * tile.seeds for tile in tiles)
     dense = max(8 * math.prod(point.shape) for point in points)
+    starts = max(sum(file.size for file in point.weights if file.where == "adapter.init") for point in points)
     numbers = 0
     known: dict[tuple[int, int, tuple[int, int]], int] = {}  # tiles of one form are many
     for tile in tiles:
@@ -66,7 +67,7 @@ def sizes_of(document: Document, times: Clock, layout: Layout, tiles: Sequence[T
         numbers += known[form]
     return Sizes(
         states=states,
-        worker=PROCESS_BYTES + DENSE_COPIES * dense + STATE_COPIES * states,
+        worker=PROCESS_BYTES + DENSE_COPIES * dense + STATE_COPIES * states + starts,
         tiles=numbers,
         file=numbers + VARIABLE_BYTES * len(layout.places),
     )

@@ -140,4 +140,7 @@ def pinned(document: Document) -> Document:
     if scenario.target is not None and scenario.target.kind == "shift" and "target.by" in known:
         by = scenario.target.by.model_copy(update=known["target.by"])
         scenario = scenario.model_copy(update={"target": scenario.target.model_copy(update={"by": by})})
+    if "adapter.init" in known:
+        init = scenario.adapter.init.model_copy(update=known["adapter.init"])
+        scenario = scenario.model_copy(update={"adapter": scenario.adapter.model_copy(update={"init": init})})
     return replace(document, scenario=scenario, text="", folder=document.folder.absolute())

@@ -48,3 +48,14 @@ def test_the_points_of_a_sweep_are_counted(call: Call, scenario: Path) -> None:
     ]:
         scenario.write_text(f"{text}\n{section}\n")
         assert call("validate", scenario).stdout == f"{scenario}: ok, {said}\n"
+
+
+def test_settings_change_every_scenario(call: Call, scenario: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(scenario.read_text(encoding="utf-8").replace("name: tiny", "name: other"), encoding="utf-8")
+    result = call("validate", scenario, other, "--set", "adapter.ranks=[1, 9]", "--set", "adapter.init.std=2")
+    assert (result.exit_code, result.stdout) == (0, f"{scenario}: ok, 1 warning\n{other}: ok, 1 warning\n")
+    result = call("validate", scenario, "--set", "adapter.rnaks=[1]", "--set", "time.stop=-1", "--set", "x")
+    assert (result.exit_code, result.stdout) == (2, "")
+    told = {line.split(":")[0] for line in result.stderr.splitlines()[::2]}
+    assert told == {"--set adapter.rnaks", "--set time.stop", "--set x"}

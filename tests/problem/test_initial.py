@@ -264,15 +264,15 @@ def test_seeds_of_a_deterministic_init_are_equal_but_separate(init):
     ],
 )
 def test_starts_at_pretrained_says_whether_the_product_is_zero(init, expected):
-    assert starts_at_pretrained(init, (1, 2)) is expected
+    assert starts_at_pretrained(init, (1, 2), (0, 1)) is expected
     products = [start(init, rank, (0, 1), shape=(2, 2)) for rank in (1, 2)]
     assert all(not np.any(got.B @ got.A) for got in products) is expected
 
 
 def test_starts_at_pretrained_looks_at_the_ranks_asked_for():
     init = Spec(kind="values", A=[[1, 0], [0, 1]], B=[[0, 1], [0, 0]])
-    assert starts_at_pretrained(init, (1,))
-    assert starts_at_pretrained(Spec(kind="pissa"), (1, 2))
+    assert starts_at_pretrained(init, (1,), (0,))
+    assert starts_at_pretrained(Spec(kind="pissa"), (1, 2), (0,))
 
 
 def test_is_deterministic():

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowsim.errors import ScenarioError
-from flowsim.scenario import Document, digest_of, fit, parse_scenario
+from flowsim.scenario import Document, digest_of, parse_scenario, weight_files
 from tests.scenario.conftest import SMALL
 from tests.scenario.test_hostile import FUZZ, VALUES, WORDS, as_yaml, attempt
 
@@ -187,6 +187,7 @@ MISTAKES = [
     ("compute: [{dtype: float32}]", "15:3: sweep.compute: cannot be swept as a whole: it holds compute.device"),
     ("adapter.init: [{kind: kaiming}]\nadapter.init.std: [1]", "15:3: sweep.adapter.init: cannot be swept together"),
     ("adapter.init.std: [1]\nadapter: {init: {std: [2]}}", "16:20: sweep.adapter.init.std: the key is given twice"),
+    ("adapter.scaling.kind: [constant, lora]", "15:36: sweep.adapter.scaling.kind.1: with this value, adapter.scal"),
     ("adapter.init.kind: [gaussian, orthogonal]", "15:33: sweep.adapter.init.kind.1: with this value, adapter.init."),
     ("adapter.init: [{kind: kaiming}, {kind: pissa, std: 1}]", "15:49: sweep.adapter.init.1.std: unknown key"),
     ("adapter.init: [{kind: kaiming}, {std: 1}]", "15:35: sweep.adapter.init.1.kind: is required, but missing"),
@@ -321,13 +322,13 @@ def test_a_weight_file_is_read_once(read: Read, tmp_path: Path, monkeypatch: pyt
     for name in "ab":
         np.save(tmp_path / f"{name}.npy", np.full((6, 4), ord(name)))
     read_files: list[str] = []
-    original = fit.load_matrix_file
+    original = weight_files.load_matrix_file
 
     def counted(spec: Any, folder: Path) -> Any:
         read_files.append(spec.path)
         return original(spec, folder)
 
-    monkeypatch.setattr(fit, "load_matrix_file", counted)
+    monkeypatch.setattr(weight_files, "load_matrix_file", counted)
     document = read(
         ("{kind: zeros}", "{kind: file, path: a.npy}"),
         swept("target.path: [a.npy, b.npy]\nadapter.init.std: [1, 2, 3]\npretrained: [{kind: file, path: a.npy}]"),
