@@ -15,6 +15,7 @@ from flowsim.checks import (
     flow_checks,
     law_checks,
     limit_checks,
+    of_dataset,
     rate_checks,
     solver_checks,
     step_checks,
@@ -46,20 +47,20 @@ _PAPER = "Rushka & Klabjan 2026, arXiv 2602.10212"
 CHECKS: dict[str, Check] = {
     "equivalence": Check(
         "sequential and simultaneous updates have one limit flow: their gap falls in proportion to the step",
-        r"\|s\,(BA_{\text{sequential}}-BA_{\text{simultaneous}})\|_F=e_1(t)\,h+O(h^2),\quad h=k\eta",
+        r"\|s\,(BA_{\text{sequential}}-BA_{\text{simultaneous}})\|_F\quad=e_1(t)\,h+O(h^2),\quad h=k\eta",
         f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.equivalence,
     ),
     "descent_follows_flow": Check(
         "descent stays within O(learning rate) of the flow, with the predicted leading coefficient",
-        r"\|s\,(BA_{\text{descent}}-BA_{\text{flow}})\|_F=e_1(t)\,h+O(h^2),\quad h=k\eta",
+        r"\|s\,(BA_{\text{descent}}-BA_{\text{flow}})\|_F\quad=e_1(t)\,h+O(h^2),\quad h=k\eta",
         "Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
         step_checks.descent_follows_flow,
     ),
     "eckart_young": Check(
-        "the loss tends to c sum_{i>r} sigma_i^2 of the difference",
+        "the loss tends to the Eckart–Young floor, the tail of the squared singular values of the difference",
         r"f(W(t))\to c\sum_{i>r}\sigma_i(\Delta)^2",
         f"Eckart & Young 1936; {_PAPER}, Theorem 2.11",
         "loss at the last time",
@@ -67,7 +68,7 @@ CHECKS: dict[str, Check] = {
         "frobenius",
     ),
     "alignment": Check(
-        "the leading singular subspaces of BA tend to those of the difference, where sigma_r > sigma_{r+1}",
+        "the leading singular subspaces of BA tend to those of the difference, where its singular values have a gap at the rank",
         r"\tfrac1r\,\|U_r^{\top}\hat U\|_F^2\to1",
         f"{_PAPER}, Theorem 2.11, of subspaces; Fan 1949",
         "1 - alignment, the worse side",
@@ -83,7 +84,7 @@ CHECKS: dict[str, Check] = {
         "trace_squared",
     ),
     "relative_error_law": Check(
-        "the relative error is sqrt(n/r_eff - 1), or the exact form of this start",
+        "the relative error is √(n/r_eff − 1), or the exact form of this start",
         r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=\sqrt{\frac{n}{r_{\text{eff}}}-1}",
         f"{_PAPER}, Theorem 2.8, in exact form",
         "square of the relative error",
@@ -91,7 +92,7 @@ CHECKS: dict[str, Check] = {
         "trace_squared",
     ),
     "inverse_sqrt_rank": Check(
-        "the relative error is O(r^-1/2) over these ranks",
+        "the relative error falls like r^(−1/2) over these ranks",
         r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=O(r^{-1/2})",
         f"{_PAPER}, Theorem 2.8",
         "slope of ln e on ln r, or mean of e² at a rank",
@@ -102,13 +103,13 @@ CHECKS: dict[str, Check] = {
     "closed_form": Check(
         "the integrated trajectory equals the exact solution",
         r"BA_{\text{integrated}}(t)=BA_{\text{exact}}(t)",
-        "Fukumizu 1998; Braun et al. 2022; Domine et al. 2024, arXiv 2409.14623",
+        "Fukumizu 1998; Braun et al. 2022; Dominé et al. 2024, arXiv 2409.14623",
         "largest distance of BA, integrated against exact",
         solver_checks.closed_form,
     ),
     "conservation": Check(
-        "Q = B^T B - A A^T is constant along the flow, and |B^T B + A A^T|^2 = |Q0|^2 + 4 |B A|^2",
-        r"Q=B^{\top}B-AA^{\top}=Q_0,\quad\|B^{\top}B+AA^{\top}\|_F^2=\|Q_0\|_F^2+4\,\|BA\|_F^2",
+        "the imbalance Q is constant along the flow, and the factors are bounded by it and by BA",
+        r"Q=B^{\top}B-AA^{\top}=Q_0,\quad\|B^{\top}B+AA^{\top}\|_F^2\quad=\|Q_0\|_F^2+4\,\|BA\|_F^2",
         "Du, Hu & Lee 2018; Tarmoun et al. 2021",
         "largest drift of Q, or defect of the identity",
         flow_checks.conservation,
@@ -136,8 +137,8 @@ CHECKS: dict[str, Check] = {
     ),
     "accuracy": Check(
         "the solver's error falls with rtol, and its estimate bounds it",
-        r"\|s\,(BA-BA_{\text{true}})\|_F\le\text{estimate}\to0\ \text{with rtol}",
-        "Hairer, Norsett & Wanner 1993, II.4",
+        r"\|s\,(BA-BA_{\text{true}})\|_F\quad\le\text{estimate}\quad\to0\ \text{with rtol}",
+        "Hairer, Nørsett & Wanner 1993, II.4",
         "largest distance of BA from a better solution",
         solver_checks.accuracy,
     ),
@@ -146,13 +147,14 @@ CHECKS: dict[str, Check] = {
 COLUMNS = ("name", "subject", "statement", "reference", "observed", "expected", "tolerance", "verdict", "reason")
 
 
-def check(result: xr.DataTree | Path | str) -> xr.Dataset:
+def check(result: xr.DataTree | xr.Dataset | Path | str) -> xr.Dataset:
     """Judge a result from its stored numbers alone, each point of a sweep as a result of its own.
 
     Parameters
     ----------
-    result : DataTree, or path of a result folder or file
-        A tree may be opened lazily and be larger than memory: numbers are read by pieces.
+    result : DataTree, or path of a result folder or file, or Dataset of `simulate`
+        A tree may be opened lazily and be larger than memory: numbers are read by pieces. Of a dataset three checks
+        are judged that hold of every objective: `conservation`, `monotone_loss` and `accuracy`.
 
     Returns
     -------
@@ -164,7 +166,12 @@ def check(result: xr.DataTree | Path | str) -> xr.Dataset:
     ------
     ResultError
         If a path is given that is not a readable result.
+    InputError
+        If a dataset is given that `simulate` did not make.
     """
+    if isinstance(result, xr.Dataset):
+        with np.errstate(all="ignore"):
+            return _dataset(of_dataset.judge(result))
     if not isinstance(result, xr.DataTree):
         with open_result(result) as tree:
             return check(tree)

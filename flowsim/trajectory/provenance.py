@@ -72,6 +72,7 @@ def root_attributes(document: Document, digest: str, stamp: dict[str, str], fail
         "format": FORMAT,
         "digest": digest,
         "scenario": document.text,
+        "overrides": json.dumps(list(document.overrides)),
         "resolved_scenario": json.dumps(scenario.model_dump(mode="json")),
         "sweep": json.dumps(axes),
         "points": json.dumps([list(point.shape) for point in document.points]),
