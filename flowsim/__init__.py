@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from flowsim.library import descend as descend
     from flowsim.library import simulate as simulate
     from flowsim.pipeline import run as run
+    from flowsim.problem.custom import Custom as Custom
     from flowsim.problem.objectives import Adapter as Adapter
     from flowsim.problem.objectives import Frobenius as Frobenius
     from flowsim.problem.objectives import TraceSquared as TraceSquared
@@ -21,6 +22,7 @@ _HOMES = {
     "Frobenius": "flowsim.problem.objectives",
     "TraceSquared": "flowsim.problem.objectives",
     "Adapter": "flowsim.problem.objectives",
+    "Custom": "flowsim.problem.custom",
     "simulate": "flowsim.library",
     "descend": "flowsim.library",
     "run": "flowsim.pipeline",
@@ -28,7 +30,18 @@ _HOMES = {
     "check": "flowsim.checks",
 }
 
-__all__ = ["Adapter", "Frobenius", "TraceSquared", "__version__", "check", "descend", "load", "run", "simulate"]
+__all__ = [
+    "Adapter",
+    "Custom",
+    "Frobenius",
+    "TraceSquared",
+    "__version__",
+    "check",
+    "descend",
+    "load",
+    "run",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -71,6 +71,7 @@ def test_an_import_against_the_order_is_noticed(tmp_path: Path) -> None:
         ["validate", "tiny.yaml"],
         ["schema"],
         ["new", "mine"],
+        ["completion", "bash"],
     ],
     ids=" ".join,
 )

@@ -647,3 +647,19 @@ def test_no_steps_and_time_zero_give_the_start() -> None:
     for ds in (run_descend(steps=0), run_simulate(times=[0.0]), run_simulate(times=[0.0], solver="dopri5")):
         np.testing.assert_allclose(ds.A[0], GOOD[0], rtol=0, atol=20 * EPS)
         assert ds.sizes["time"] == 1 and ds.steps == 0
+
+
+def test_arrays_that_may_not_be_written_are_taken() -> None:
+    """Times of another dataset and memory-mapped weights are read-only: torch would warn of each."""
+    loss, ones = frobenius(4, 3), (np.ones((2, 3)), np.ones((4, 2)))
+    read_only = [np.array(value) for value in (loss.W0, loss.target, *ones, TIMES)]
+    for array in read_only:
+        array.setflags(write=False)
+    W0, target, A, B, times = read_only
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # not once a process
+    try:
+        got = simulate(Frobenius(W0, target, loss.c), Adapter(A, B), times)
+    finally:
+        torch.set_warn_always(always)
+    xr.testing.assert_identical(got, simulate(objective_of(loss), Adapter(*ones), TIMES))

@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from flowsim.checks.base import Finding, Verdict, judged, not_applicable, unresolved
+from flowsim.checks.base import Finding, not_applicable, unresolved
+from flowsim.checks.rules import bounded
 from flowsim.checks.seeds import lost
 from flowsim.checks.view import FLOW, View, largest
 from flowsim.integrators.selection import NOT_BALANCED
@@ -83,9 +84,4 @@ def _bounded(view: View, label: str, rank: int, seed: int, distance: float) -> F
     run_error, own_error = (float(view.largest(one, "estimated_error", rank)[seed]) for one in (FLOW, label))
     tolerance = run_error + own_error
     fall, why = view.fall(rank, seed, *family)
-    if why:
-        return Finding(subject, distance, 0.0, tolerance, Verdict.UNRESOLVED, why)
-    reason = (
-        "solver error is at rounding" if math.isnan(fall) else f"error falls {fall:.3g}-fold from 100 to 10 times rtol"
-    )
-    return judged(subject, distance, 0.0, tolerance, reason)
+    return bounded(subject, distance, tolerance, fall, why)

@@ -12,12 +12,11 @@ from typing import Any, TypeVar, TypeVarTuple
 import numpy as np
 import xarray as xr
 
+from flowsim.checks.rules import fall_of
 from flowsim.checks.slabs import Slabs
-from flowsim.sweep.companions import FALL
 from flowsim.sweep.outcome import Outcome
 from flowsim.sweep.schedules import stability_name
 
-COARSE = 0.03  # a distance of the size of the update is no small error, and need not fall like one
 FLOW = 0  # place of the simultaneous flow along `schedule`
 
 Source = int | str  # a schedule by its place, or a companion by its label
@@ -203,20 +202,12 @@ class View:
     def fall(self, rank: int, seed: int, near: str, far: str) -> tuple[float, str]:
         """How a companion's change falls per tenfold rtol (NaN at the level of rounding), and why that is no evidence.
 
-        `near` and `far` name the companions at 10 and 100 times rtol. The error has to fall with rtol for its estimate
-        to hold; a difference of the size of the update shows nothing, one at the level of rounding needs nothing.
+        `near` and `far` name the companions at 10 and 100 times rtol; the rule is `rules.fall_of`.
         """
         if why := self.incomplete(rank, seed, near, far):
             return math.nan, why
         first, second = (float(self.largest(label, "distance", rank)[seed]) for label in (near, far))
-        if first <= self.largest(near, "estimated_error", rank)[seed]:
-            return math.nan, ""
-        fall = second / first
-        if first > COARSE:
-            return fall, f"solves at rtol and ten times rtol differ by {first:.2g} of the update: no order shows"
-        if fall < FALL:
-            return fall, f"error falls {fall:.3g}-fold from 100 to 10 times rtol, at least {FALL:g}-fold wanted"
-        return fall, ""
+        return fall_of(first, second, float(self.largest(near, "estimated_error", rank)[seed]))
 
     def unproven(self, rank: int, seed: int) -> str:
         """Why the solver's own estimate of a flow's error is not to be trusted; empty where it is."""

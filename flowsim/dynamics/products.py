@@ -21,7 +21,7 @@ def norm_of_sum(terms: Sequence[Term]) -> Tensor:
     whose rounding is ε·‖BC‖² under a square root, the error is ε·‖B‖‖C‖. Non-finite states give NaN.
     """
     left = torch.cat([a * B for a, B, _ in terms], dim=-1)
-    right = torch.cat([C.expand_as(B) for _, B, C in terms], dim=-1)
+    right = torch.cat([C.expand(*B.shape[:-2], *C.shape[-2:]) for _, B, C in terms], dim=-1)
     return guarded(lambda X, Y: torch.linalg.matrix_norm(_triangle(X) @ _triangle(Y).mT), left, right)
 
 

@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ def as_matrix(value: MatrixLike, name: str, *, dims: tuple[int, ...] = (2,)) -> 
     Integers become float64; floating input keeps its dtype and device.
     """
     try:
-        tensor = torch.as_tensor(np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value)
+        # Contiguous, and a copy of what is read-only: torch warns of such an array.
+        tensor = torch.as_tensor(np.require(value, requirements=["C", "W"]) if isinstance(value, np.ndarray) else value)
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: is not an array of numbers", "Give a NumPy array or a torch tensor.") from error
     if tensor.ndim not in dims:
@@ -228,6 +230,16 @@ class TraceSquared:
 Objective = Frobenius | TraceSquared
 
 
+class Weighted(Protocol):
+    """Anything with a frozen weight."""
+
+    pretrained: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, m)."""
+
+
 class Adapter:
     """The trainable factors: W = W0 + scale·B·A.
 
@@ -270,7 +282,7 @@ class Adapter:
         """Whether there is a leading batch dimension."""
         return self.A.ndim == 3
 
-    def fits(self, objective: Objective) -> None:
+    def fits(self, objective: Weighted) -> None:
         """Refuse an adapter whose shape, dtype or device is not the objective's."""
         n, m = objective.shape
         if (self.B.shape[-2], self.A.shape[-1]) != (n, m):

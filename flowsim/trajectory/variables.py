@@ -208,3 +208,22 @@ COMPANIONS = {
     "factor_norm": TRAJECTORY["factor_norm"],
     "product_norm": TRAJECTORY["product_norm"],
 }
+
+#: In the dataset of `simulate` for an objective of one's own alone: a result file holds none of these tables.
+OF_ANY_OBJECTIVE = {
+    name: TRAJECTORY[name]
+    for name in (
+        "loss", "excess_loss", "gradient_norm", "imbalance_drift",
+        "factor_norm", "product_norm", "gram_sum_norm", "estimated_error",
+    )
+} | {
+    "loss_error": Variable(
+        "estimated error of the loss", LOSS, "|grad f| d + L d^2 / 2, d the error of s B A, L the largest secant"
+    ),
+    "distance": COMPANIONS["distance"],
+    "factor_distance": COMPANIONS["factor_distance"],
+    "companion_error": Variable(
+        "estimated error of a companion", "1", "bound on |s (B A - B A_true)|_F / max_t |s B A_flow|_F"
+    ),
+    "companion_status": Variable("how a companion's solve ended", "", "empty where none was made"),
+}  # fmt: skip

@@ -19,22 +19,26 @@ from flowsim.integrators import stepped
 from flowsim.integrators.base import Solution
 from flowsim.integrators.reduced import solve_reduced
 from flowsim.integrators.solve import functions_only, solve_flow
+from flowsim.library import custom
+from flowsim.library.arguments import as_float64, increasing, one_of, positive, whole
+from flowsim.library.dataset import assemble
+from flowsim.problem.custom import AnyObjective, Custom
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
 from flowsim.sweep.schedules import stability_name
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
 from flowsim.trajectory.measure import in_user_units
 from flowsim.trajectory.provenance import choose_device
-from flowsim.trajectory.variables import FINAL_NUMBERS, FINAL_WORDS, TRAJECTORY
 
 CLOSED_FORM = 1e-12  # relative error of the spaces in which a closed form is evaluated
 RECORDED = ("loss", "excess_loss", "gradient_norm", "imbalance_drift")
 
 
 def simulate(
-    objective: Objective, adapter: Adapter, times: Sequence[float] | np.ndarray, update: str = "simultaneous",
+    objective: AnyObjective, adapter: Adapter, times: Sequence[float] | np.ndarray, update: str = "simultaneous",
     window: float | None = None, solver: str = "auto", rtol: float = 1e-9, atol: float = 1e-12,
     device: str = "auto", error: str = "factors", reach: float = 1e-6, save: str = "states",
+    companions: bool = True,
 ) -> xr.Dataset:  # fmt: skip
     """Solve the gradient flow A' = −sBᵀ∇f(W), B' = −s∇f(W)Aᵀ, W = W0 + sBA.
 
@@ -52,12 +56,13 @@ def simulate(
         Required by the sequential flow.
     solver : str
         `auto` (closed form where one holds), `exact`, `adaptive` (which picks a stepper), a stepper's name
-        (`splitting4`, `splitting6`, `stabilised`, `tsit5`), or a torchdiffeq method name.
+        (`splitting4`, `splitting6`, `stabilised`, `tsit5`), or a torchdiffeq method name. A Custom objective takes
+        the latter only; `auto` is `dopri8`.
     rtol, atol : float
         Tolerances of a step of a numerical solver, in a norm of A and B (a splitting with `error="product"`: of BA)
         that no rotation changes.
     device : str
-        `auto`, `cpu`, `cuda`, …
+        `auto`, `cpu`, `cuda`, …; for a Custom objective `auto` is where its W0 lies.
     error : str
         `factors`: A and B are those of the flow. `product`: BA is; A and B up to an orthogonal r × r matrix (closed
         forms) or to fewer digits (splittings).
@@ -66,30 +71,43 @@ def simulate(
     save : str
         `states`: everything below. `functions`: without A and B, which large batches at many times may have no
         memory for; trace-squared then costs O(1) a time, whatever n and r (simultaneous updates only).
+    companions : bool
+        Of a Custom objective: also solve the flow at 10 and 100 times rtol, and the first member by another method,
+        so that `check` can judge the dataset. It takes about four times as long. The others keep none.
 
     Returns
     -------
     Dataset
         Over `time` (and `batch`): A (time, factor, column), B (time, row, factor), loss, excess_loss,
-        gradient_norm, imbalance_drift; outcome, method, stepper, choice, steps, evaluations, reason.
+        gradient_norm, imbalance_drift; outcome, method, stepper, choice, steps, evaluations, reason. Of a Custom
+        objective also factor_norm, product_norm, gram_sum_norm and, with `companions`, estimated_error, loss_error
+        and (over `companion`) distance, factor_distance, companion_error, companion_status. Its excess_loss is NaN
+        without a floor, and `outcome` says what can be known (`sweep.custom_outcome`).
 
     Raises
     ------
     InputError
         For arguments that make no sense; `HypothesisError` if `exact` is asked for where no closed form holds.
     """
-    grid = _increasing(times)
-    _one_of("error", error, ("factors", "product"))
-    _one_of("update", update, ("simultaneous", *sequential.ORDERS))
-    _one_of("save", save, ("states", "functions"))
-    _positive("rtol", rtol)
-    _positive("reach", reach)
+    grid = increasing(times)
+    one_of("error", error, ("factors", "product"))
+    one_of("update", update, ("simultaneous", *sequential.ORDERS))
+    one_of("save", save, ("states", "functions"))
+    positive("rtol", rtol)
+    positive("reach", reach)
     if atol != 0:
-        _positive("atol", atol)
+        positive("atol", atol)
     if (window is None) != (update == "simultaneous"):
         raise InputError(
             f"window: is {window} with update {update!r}", "Sequential updates need a window; simultaneous takes none."
         )
+    if isinstance(objective, Custom):
+        flow = custom.flow_of(objective, adapter, device)
+        dataset = custom.simulate(
+            flow, grid, update=update, solver=solver, rtol=rtol, atol=atol, reach=reach, states=save == "states",
+            companions=companions,
+        )  # fmt: skip
+        return dataset if adapter.batched else dataset.isel(batch=0)
     objective, adapter = _on_device(objective, adapter, device)
     if window is None:
         batch, solution = _flow(
@@ -107,7 +125,7 @@ def simulate(
         raise InputError(
             "save: functions alone are kept of the simultaneous flow only", "Leave save out, or update and window."
         )
-    _positive("window", window)
+    positive("window", window)
     batch = canonical(objective, adapter)
     rounds = nearest_rounds(grid, window)
     solution = stepped.sequential_flow(batch, update, window, rounds)
@@ -118,7 +136,7 @@ def simulate(
 
 
 def descend(
-    objective: Objective, adapter: Adapter, steps: int, learning_rate: float, update: str = "simultaneous",
+    objective: AnyObjective, adapter: Adapter, steps: int, learning_rate: float, update: str = "simultaneous",
     inner_steps: int = 1, every: int = 1, device: str = "auto", reach: float = 1e-6,
 ) -> xr.Dataset:  # fmt: skip
     """Run gradient descent on the factors.
@@ -147,14 +165,18 @@ def descend(
     InputError
         For arguments that make no sense.
     """
-    _one_of("update", update, descent.ORDERS)
-    _positive("learning_rate", learning_rate)
-    _positive("reach", reach)
-    steps, every = _whole("steps", steps, 0), _whole("every", every, 1)
-    inner_steps = _whole("inner_steps", inner_steps, 1)
+    one_of("update", update, descent.ORDERS)
+    positive("learning_rate", learning_rate)
+    positive("reach", reach)
+    steps, every = whole("steps", steps, 0), whole("every", every, 1)
+    inner_steps = whole("inner_steps", inner_steps, 1)
+    rounds = np.arange(0, steps + 1, every, dtype=np.int64)
+    if isinstance(objective, Custom):
+        flow = custom.flow_of(objective, adapter, device)
+        dataset = custom.descend(flow, rounds, learning_rate, update=update, inner_steps=inner_steps, reach=reach)
+        return dataset if adapter.batched else dataset.isel(batch=0)
     objective, adapter = _on_device(objective, adapter, device)
     batch = canonical(objective, adapter)
-    rounds = np.arange(0, steps + 1, every, dtype=np.int64)
     solution = stepped.descend(batch, update, learning_rate, inner_steps, rounds)
     times = rounds * inner_steps * learning_rate
     dataset = _dataset(
@@ -212,84 +234,21 @@ def _dataset(
 ) -> xr.Dataset:  # fmt: skip
     functions = solution.functions or functions_only(batch, solution).functions
     measured = in_user_units(batch, functions)
-    numbers = {name: _numpy(value) for name, value in measured.items()}
-    theory = {name: _numpy(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
-    start = _numpy(batch.curvature * batch.landscape.excess(batch.B, batch.C))
+    numbers = {name: as_float64(value) for name, value in measured.items()}
+    theory = {name: as_float64(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
+    start = as_float64(batch.curvature * batch.landscape.excess(batch.B, batch.C))
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
     rate, _ = end_state_rates(batch, solution.B[-1], solution.C[-1])
     endings = decide_all(
         measured, solution.status, Horizon(flow_times, theory, reach, start), learning_rate,
         limit=limit, waiting=waiting_for(batch, solution.B[-1], solution.C[-1], of_unknown_limit(theory)),
-        local_rate=_numpy(rate),
+        local_rate=as_float64(rate),
     )  # fmt: skip
-    words = {
-        "outcome": [str(outcome) for outcome, _, _ in endings],
-        "reason": [reason for _, reason, _ in endings],
-        "method": solution.method,
-        "stepper": solution.stepper,
-        "choice": solution.choice,
-    }
-    counts = {"steps": solution.steps, "evaluations": solution.evaluations}
-    lead = ("batch",)
-    factors = {"A": ("time", "factor", "column"), "B": ("time", "row", "factor")}
-    data: dict[str, xr.Variable] = {}
-    if not solution.functions:
-        for name, value in zip("AB", batch.factors(solution.B, solution.C), strict=True):
-            attrs = {"long_name": f"factor {name}", "units": "weight0.5", "formula": "W = W0 + s B A"}
-            data[name] = xr.Variable(lead + factors[name], value.detach().movedim(0, 1).cpu().numpy(), attrs)
-    for name in RECORDED:
-        data[name] = xr.Variable((*lead, "time"), numbers[name].T, TRAJECTORY[name].attrs())
-    for name, entries in words.items():
-        data[name] = xr.Variable(lead, np.array(entries, dtype=object), FINAL_WORDS[name].attrs())
-    for name, entries_ in counts.items():
-        data[name] = xr.Variable(lead, np.array(entries_, dtype=np.int64), FINAL_NUMBERS[name].attrs())
     about: dict[str, object] = {
         "objective": objective.kind, "coefficient": objective.coefficient, "scale": batch.scale,
-        "device": batch.B.device.type, "dtype": str(batch.B.dtype).removeprefix("torch."),
     }  # fmt: skip
-    coords = {"time": ("time", times, {"long_name": "flow time", "units": "time"})}
-    dataset = xr.Dataset(data, coords, about)
+    factors = None if solution.functions else batch.factors(solution.B, solution.C)
+    recorded = {name: numbers[name] for name in RECORDED}
+    words = [(str(outcome), reason) for outcome, reason, _ in endings]
+    dataset = assemble(recorded, words, solution, times, factors, about)
     return dataset if batched else dataset.isel(batch=0)
-
-
-def _numpy(value: Tensor) -> np.ndarray:
-    array: np.ndarray = value.detach().cpu().to(torch.float64).numpy()
-    return array
-
-
-def _increasing(times: Sequence[float] | np.ndarray) -> np.ndarray:
-    try:
-        grid = np.asarray(times, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError("times: are not numbers", "Give increasing flow times, e.g. [0, 0.5, 1].") from error
-    good = grid.ndim == 1 and grid.size > 0 and bool(np.isfinite(grid).all())
-    if not good or grid[0] < 0 or bool((np.diff(grid) <= 0).any()):
-        raise InputError(
-            "times: must be finite, not negative and strictly increasing",
-            "Give e.g. [0, 0.5, 1] or numpy.linspace(0, 10, 101).",
-        )
-    return grid
-
-
-def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{name}: unknown {value!r}", f"Choose one of {', '.join(choices)}.")
-
-
-def _positive(name: str, value: float) -> None:
-    try:
-        good = math.isfinite(value) and value > 0
-    except (TypeError, ValueError):
-        good = False  # not a number at all
-    if not good:
-        raise InputError(f"{name}: is {value!r}, must be positive and finite", f"Choose a positive {name}.")
-
-
-def _whole(name: str, value: float, least: int) -> int:
-    try:
-        good = not isinstance(value, bool) and math.isfinite(value) and int(value) == value and value >= least
-    except (TypeError, ValueError):
-        good = False  # not a number at all
-    if not good:
-        raise InputError(f"{name}: is {value!r}", f"Give a whole number of at least {least}.")
-    return int(value)
