@@ -663,3 +663,14 @@ def test_arrays_that_may_not_be_written_are_taken() -> None:
     finally:
         torch.set_warn_always(always)
     xr.testing.assert_identical(got, simulate(objective_of(loss), Adapter(*ones), TIMES))
+
+
+def test_the_time_still_needed_is_that_of_the_closed_form() -> None:
+    """On a plateau the present rate says nothing: 1 × 1, wanted 2, from 1e-8; s' = 2s(2 - s) has a closed form."""
+    objective, start = Frobenius(np.zeros((1, 1)), np.full((1, 1), 2.0)), np.full((1, 1), 1e-8)
+    for stop in (4.0, 6.0):
+        dataset = simulate(objective, Adapter(start, start), [0.0, stop], reach=1e-6)
+        further = re.search(r"about ([\d.]+) more flow time", str(dataset["reason"].values))
+        # excess (2 - s)²/2 falls to 1e-6 of its start where 2 - s = 2e-3: t = ln((2 - s0)/s0 · s/(2 - s))/4
+        wanted = np.log((2 - 1e-16) / 1e-16 * (2 - 2e-3) / 2e-3) / 4 - stop
+        assert further and float(further[1]) == pytest.approx(wanted, rel=0.02)

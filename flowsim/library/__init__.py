@@ -24,6 +24,7 @@ from flowsim.library.arguments import as_float64, increasing, one_of, positive, 
 from flowsim.library.dataset import assemble
 from flowsim.problem.custom import AnyObjective, Custom
 from flowsim.problem.objectives import Adapter, Frobenius, Objective, TraceSquared
+from flowsim.sweep.horizon import arrival_times
 from flowsim.sweep.outcome import Horizon, decide_all, of_unknown_limit
 from flowsim.sweep.schedules import stability_name
 from flowsim.theory.limits import end_state_rates, missing_modes, theory_of, waiting_for
@@ -235,13 +236,17 @@ def _dataset(
     functions = solution.functions or functions_only(batch, solution).functions
     measured = in_user_units(batch, functions)
     numbers = {name: as_float64(value) for name, value in measured.items()}
-    theory = {name: as_float64(value) for name, value in theory_of(batch, objective.shape, float(times[-1])).items()}
-    start = as_float64(batch.curvature * batch.landscape.excess(batch.B, batch.C))
+    exact = theory_of(batch, objective.shape, float(times[-1]))
+    start = batch.landscape.excess(batch.B, batch.C)
+    limit_excess = (exact["loss_limit"] - exact["loss_floor"]) / batch.curvature
+    arrival = arrival_times(batch, solution, reach * start, limit_excess, float(flow_times[-1]))
+    theory = {name: as_float64(value) for name, value in exact.items()}
     theory["missing_modes"] = np.array(missing_modes(batch), dtype=object)
     rate, _ = end_state_rates(batch, solution.B[-1], solution.C[-1])
+    horizon = Horizon(flow_times, theory, reach, as_float64(batch.curvature * start))
     endings = decide_all(
-        measured, solution.status, Horizon(flow_times, theory, reach, start), learning_rate,
-        limit=limit, waiting=waiting_for(batch, solution.B[-1], solution.C[-1], of_unknown_limit(theory)),
+        measured, solution.status, horizon, learning_rate, arrival=as_float64(arrival), limit=limit,
+        waiting=waiting_for(batch, solution.B[-1], solution.C[-1], of_unknown_limit(theory)),
         local_rate=as_float64(rate),
     )  # fmt: skip
     about: dict[str, object] = {
