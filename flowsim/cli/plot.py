@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 import click
 
 from flowsim.cli.common import PathName, debug_option, ensure_writable, note, say
+from flowsim.cli.completion import FIGURE_NAMES, listed_words, words
+from flowsim.cli.look import look_options, options_from
 from flowsim.cli.points import at_option, example, folder_of, places_at, said
 from flowsim.errors import InputError
 
@@ -29,7 +31,14 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
 
 @click.command()
 @click.argument("result", type=PathName())
-@click.option("--figure", "figures", multiple=True, metavar="NAME", help="Draw only this one; may be repeated.")
+@click.option(
+    "--figure",
+    "figures",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=words(*FIGURE_NAMES),
+    help="Draw only this one; may be repeated.",
+)
 @click.option(
     "--format",
     "formats",
@@ -37,23 +46,30 @@ def _formats(_ctx: click.Context, _param: click.Parameter, value: str) -> tuple[
     show_default=True,
     callback=_formats,
     metavar="LIST",
+    shell_complete=listed_words(*_FORMATS),
     help="Formats, with commas between them: png, svg, pdf.",
 )
 @click.option(
     "--out",
-    type=PathName(),
+    type=PathName(folder=True),
     metavar="DIR",
     help="The folder for the figures.  [default: figures/ beside the data]",
 )
 @at_option
+@look_options
 @debug_option
 def plot(
-    result: Path, figures: tuple[str, ...], formats: tuple[str, ...], out: Path | None, at: tuple[str, ...]
+    result: Path,
+    figures: tuple[str, ...],
+    formats: tuple[str, ...],
+    out: Path | None,
+    at: tuple[str, ...],
+    **look: str | int | None,
 ) -> None:
     """Draw the figures of RESULT again, from its file alone.
 
     RESULT is a result's folder or the .nc file in it. Without --figure all figures that apply are drawn;
-    their paths are printed.
+    their paths are printed, and captions.md holds a caption and an alternative text for each.
 
     Of a sweep that is the figure phase_diagram: final loss, time to reach and outcome over the swept keys. All
     other figures show one point of it, which --at chooses by its values; they go into a folder of its own, such
@@ -61,13 +77,16 @@ def plot(
 
     \b
     Examples:
-      flowsim plot results/frobenius-1a2b3c4d --figure loss_vs_rank --format pdf
+      flowsim plot results/frobenius-1a2b3c4d --figure loss_vs_rank --format pdf --size column
+      flowsim plot results/frobenius-1a2b3c4d --ranks 1,4 --log none --dpi 600
       flowsim plot results/phases-5e6f7a8b
       flowsim plot results/phases-5e6f7a8b --at std=0.01 --at exponent=2
+      flowsim plot results/phases-5e6f7a8b --x exponent --y rank
     """
     from flowsim.trajectory.points import axes_of, point_of
     from flowsim.trajectory.store import open_result
 
+    options = options_from(look)
     with open_result(result) as tree:
         axes = axes_of(tree)
         places = places_at(axes, at) if at else ()
@@ -92,7 +111,7 @@ def plot(
                 )
             if places and FIGURES[name].of_sweep:
                 raise InputError(f"figure {name!r} shows a whole sweep, not one point", "Leave --at out.")
-        paths = draw(tree, folder, figures=list(figures) or None, formats=formats)
+        paths = draw(tree, folder, figures=list(figures) or None, formats=formats, options=options)
     if not paths:
         note("no figure applies to this result")
     for path in paths:

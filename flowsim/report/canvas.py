@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,23 +13,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowsim.report.data import Array, Result, number
+from flowsim.errors import InputError
+from flowsim.report.complete import completeness_in_short
+from flowsim.report.data import Result, number
+from flowsim.report.options import DEFAULT, Options
+from flowsim.report.words import printable, shortened
 from flowsim.trajectory.points import axes_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 STYLE = Path(__file__).with_name("style.mplstyle")
-WIDTH = 6.5  # inches, a column of text
-FARTHEST = 240.0  # decades from 1 that an axis may reach; ticks beyond would overflow
 DIGITS = 5  # of places on the sheet
-TITLE, LINE, EDGE = 0.30, 0.125, 0.06  # inches: the title, a line of notes, the rim below
+LOWEST_PANEL = 0.4  # inches, where the height of the whole is asked for
+TITLE, BOLD, LINE, EDGE = 0.30, 0.17, 0.125, 0.06  # inches: the title, each line of it and of notes, the rim below
 
-# Okabe and Ito's palette, which readers without full colour vision can tell apart.
+# Okabe and Ito's palette, which readers without full colour vision can tell apart; the grey is dark for that reason.
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
-BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#777777"
+BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#606060"
 UPDATE_LOOK = {
     "simultaneous": (BLUE, "o"),
     "a_first": (VERMILLION, "^"),
@@ -36,7 +39,7 @@ UPDATE_LOOK = {
     "symmetric": (PURPLE, "D"),
 }
 Colour = tuple[float, float, float]
-RANK_MARKERS = "osD^vP*X<>hp"
+RANK_MARKERS = "osD^vP*X<>hpd8+x1234|_"
 
 
 @contextmanager
@@ -51,31 +54,47 @@ def house_style() -> Iterator[None]:
 
 
 class Sheet:
-    """One figure: title above, panels (and legends beside them) in the middle, notes and a footer below.
+    """One figure: title above, panels and legends in the middle, notes and a footer below.
 
     Parameters
     ----------
     title : str
         A few words.
     height : float
-        Height of the middle part, inches.
+        Height of the middle part, inches, where none is asked for.
     rows, columns : int
         Panels.
-    **options
+    options : Options
+        Size of the whole.
+    least : float
+        A panel is at least so many inches high: a sheet grows, or is refused where its height is asked for.
+    **layout
         For `subplots`: sharex, height_ratios, ...
     """
 
-    def __init__(self, title: str, height: float, rows: int = 1, columns: int = 1, **options: Any) -> None:
+    def __init__(
+        self,
+        title: str,
+        height: float,
+        rows: int = 1,
+        columns: int = 1,
+        *,
+        options: Options = DEFAULT,
+        least: float = 1.0,
+        **layout: Any,
+    ) -> None:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        self.title, self.height, self.notes = title, height, list[str]()
-        self.figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        self.title, self.height, self.options, self.least = title, height, options, least
+        self.notes = list[str]()
+        self.figure = Figure(figsize=(options.width, height), dpi=options.dpi, layout="constrained")
         FigureCanvasAgg(self.figure)
         self.grid = self.figure.add_gridspec(3, 1, height_ratios=[TITLE, height, LINE])
         self.body = self.figure.add_subfigure(self.grid[1])
-        axes = self.body.subplots(rows, columns, squeeze=False, **options)
+        axes = self.body.subplots(rows, columns, squeeze=False, **layout)
         self.axes: list[Axes] = list(axes.flat)
+        self.panels = self.axes  # those that have to be high enough
 
     def note(self, text: str) -> None:
         """A sentence below the panels; once, however often it is said."""
@@ -83,32 +102,74 @@ class Sheet:
             self.notes.append(text)
 
     def finish(self, result: Result) -> Figure:
-        """Fit the sheet to its notes and sign it."""
-        lines = [line for note in self.notes for line in textwrap.wrap(note, 132, subsequent_indent="   ")]
-        lines.append(footer(result))
+        """Fit the sheet to its words and sign it."""
+        width = self.options.width
+        above = textwrap.wrap(self.title, int(11.2 * width))
+        called = [drawable(line) for line in textwrap.wrap(_called(result), int(19 * width), max_lines=2)]
+        most = int(20.3 * width)
+        notes = [line for note in self.notes for line in textwrap.wrap(note, most, subsequent_indent="   ")]
+        lines = [*notes, *folded_parts(footer_parts(result), most)]
+        top = TITLE + BOLD * (len(above) - 1) + LINE * len(called)
         below = LINE * len(lines) + EDGE
-        total = TITLE + self.height + below
-        self.figure.set_size_inches(WIDTH, total)
-        self.grid.set_height_ratios([TITLE, self.height, below])
         # Text alone does not claim room in the layout: the empty rows of the grid keep it.
         for row in (0, 2):
             self.figure.add_subfigure(self.grid[row])
-        self.figure.text(0.01, 1 - 0.08 / total, self.title, ha="left", va="top", fontsize=10, weight="bold")
+        total = self._settle(top, below)
+        look: dict[str, Any] = {"x": 0.01 * 6.5 / width, "ha": "left"}
+        for place, line in enumerate(above):
+            self.figure.text(y=1 - (0.08 + BOLD * place) / total, s=line, va="top", fontsize=10, weight="bold", **look)
+        for place, line in enumerate(called):
+            y = 1 - (0.1 + BOLD * len(above) + LINE * place) / total
+            self.figure.text(y=y, s=line, va="top", fontsize=7, color=GREY, **look)
         for place, line in enumerate(reversed(lines)):
-            bottom = (EDGE + LINE * place) / total
-            colour = GREY if place == 0 else BLACK
-            self.figure.text(0.01, bottom, line, ha="left", va="bottom", fontsize=6.5, color=colour)
-        self._settle()
+            colour = BLACK if len(lines) - place <= len(notes) else GREY
+            y = (EDGE + LINE * place) / total
+            self.figure.text(y=y, s=line, va="bottom", fontsize=6.5, color=colour, **look)
         return self.figure
 
-    def _settle(self) -> None:
-        """Lay the sheet out once and round all places.
+    def _settle(self, top: float, below: float) -> float:
+        """Find the height at which every panel has room, and round all places; returns it, in inches."""
+        height, fixed = self.height, not math.isnan(self.options.height)
+        if fixed:
+            height = max(self.options.height - top - below, 0.1)
+        for _ in range(6):
+            total = top + height + below
+            self.options.check_pixels(total)
+            self.figure.set_size_inches(self.options.width, total)
+            self.grid.set_height_ratios([top, height, below])
+            lacks = self._lacks(LOWEST_PANEL if fixed else self.least)
+            if lacks <= 0:
+                break
+            if fixed:
+                raise InputError(
+                    f"a height of {self.options.height:g} inches is too low for the figure {self.title!r}",
+                    f"At a width of {self.options.width:g} inches take a height of at least {total + lacks:.1f} or so.",
+                )
+            height += lacks
+        self._round()
+        return total
+
+    def _lacks(self, least: float) -> float:
+        """Lay the sheet out; returns the inches that its panels lack to be so high, and its legends to fit."""
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("error", message=".*constrained_layout not applied.*")
+                self.figure.draw_without_rendering()
+        except UserWarning:
+            return 0.75
+        heights = [axes.get_window_extent().height for axes in self.panels if axes.get_visible()]
+        lacks = [len(heights) * (least - height / self.figure.dpi) for height in heights]
+        room = self.body.bbox.height
+        lacks += [(legend.get_window_extent().height - room) / self.figure.dpi for legend in self.body.legends]
+        return max(lack if lack > 0.01 else 0.0 for lack in lacks)
+
+    def _round(self) -> None:
+        """Round all places.
 
         The layout's solver orders its unknowns by memory address, so that its last digits differ from run to run.
         """
         from matplotlib.transforms import Bbox
 
-        self.figure.draw_without_rendering()
         self.figure.set_layout_engine("none")
         for part in self.figure.subfigs:
             part.bbox_relative.set_points(np.round(part.bbox_relative.get_points(), DIGITS))
@@ -119,7 +180,14 @@ class Sheet:
             text.set_position((round(x, DIGITS), round(y, DIGITS)))
 
 
-def footer(result: Result) -> str:
+def _called(result: Result) -> str:
+    """The scenario's title, if it has one of its own."""
+    attrs = result.view.tree.attrs
+    title = str(attrs.get("title", ""))
+    return "" if title == str(attrs.get("name", "")) else printable(shortened(title, 160))
+
+
+def footer_parts(result: Result) -> list[str]:
     """Which result this is: name, digest, objective with its coefficient, version; of a sweep what its points share."""
     c = number(result.view.coefficient)
     norm = r"\mathrm{tr}(W)^2" if result.view.objective == "trace_squared" else r"\|W - W^*\|_F^2"
@@ -136,118 +204,39 @@ def footer(result: Result) -> str:
         "" if varies else rf"$f(W) = {'c' if 'objective.coefficient' in swept else c}\,{norm}$",
         "" if any(shape != shapes[0] for shape in shapes) else f"{attrs['rows']} × {attrs['columns']}",
         f"{count} point{'s' * (count > 1)}" if axes else "",
+        drawable(str(attrs.get("shown", ""))),
+        completeness_in_short(result.view.tree),
         f"flowsim {attrs.get('flowsim_version', '')}".rstrip(),
     ]
-    return "  ·  ".join(part for part in parts if part)
+    return [part for part in parts if part]
+
+
+def folded_parts(parts: Sequence[str], most: int) -> list[str]:
+    """Parts on as few lines as so many letters each allow; a formula counts as the letters that it shows."""
+    lines, last = [""], 0
+    for part in parts:
+        long = 20 if part.startswith("$") else len(part)
+        for piece, size in [(part, long)] if long <= most else [(piece, most) for piece in textwrap.wrap(part, most)]:
+            if lines[-1] and last + 3 + size > most:
+                lines.append("")
+                last = 0
+            lines[-1] += f"  ·  {piece}" if lines[-1] else piece
+            last += size + 4
+    return lines
 
 
 def rank_looks(ranks: Sequence[int]) -> list[tuple[Colour, str]]:
-    """Colour (dark for small ranks to light for large ones) and marker of each rank."""
+    """Colour (dark for small ranks to light for large ones) and marker of each rank; no two have the same marker."""
     from matplotlib import colormaps
 
     places = np.linspace(0.0, 0.82, max(len(ranks), 2))[: len(ranks)]
-    return [
-        (_rgb(colormaps["viridis"](float(place))), RANK_MARKERS[index % len(RANK_MARKERS)])
-        for index, place in enumerate(places)
-    ]
+    markers = [*RANK_MARKERS, *(f"${rank}$" for rank in ranks[len(RANK_MARKERS) :])]
+    return [(_rgb(colormaps["viridis"](float(place))), marker) for place, marker in zip(places, markers, strict=False)]
 
 
 def _rgb(colour: Sequence[float]) -> Colour:
     red, green, blue, *_ = (float(part) for part in colour)
     return red, green, blue
-
-
-def rank_axis(axes: Axes, ranks: Sequence[int], *, wide: bool | None = None) -> bool:
-    """Scale and ticks of a rank axis, increasing `ranks`; logarithmic (`wide`) from a factor 8 on; returns that."""
-    from matplotlib.ticker import FixedLocator, NullLocator
-
-    wide = ranks[-1] >= 8 * ranks[0] if wide is None else wide
-    if wide:
-        axes.set_xscale("log", base=2)
-    scaled = np.log2(ranks) if wide else np.asarray(ranks, float)
-    span = max(float(scaled[-1] - scaled[0]), 1.0)
-    rim = np.array([scaled[0] - 0.08 * span, scaled[-1] + 0.08 * span])
-    axes.set_xlim(*(2.0**rim if wide else rim))
-    kept, last = [], -np.inf
-    for rank, place in zip(ranks, scaled, strict=True):
-        if place - last >= 0.045 * span:
-            kept.append(rank)
-            last = place
-    axes.xaxis.set_major_locator(FixedLocator(kept))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:.0f}")
-    return wide
-
-
-def time_axis(result: Result, axes: Axes) -> int:
-    """Scale the time axis as the scenario spaced it; returns the place of the first time that is shown."""
-    times = result.times()
-    if result.view.scenario.get("time", {}).get("spacing") == "log" and len(times) > 2 and times[1] > 0:
-        axes.set_xscale("log")
-        axes.set_xlim(times[1], times[-1])
-        return 1
-    axes.set_xlim(0, times[-1])
-    return 0
-
-
-def shifted(ranks: Array, offset: float, wide: bool) -> Array:
-    """Ranks moved sideways by a part of the axis' span, so that marks lie beside one another."""
-    scaled = np.log2(ranks) if wide else ranks
-    moved = scaled + offset * max(float(scaled[-1] - scaled[0]), 1.0)
-    return 2.0**moved if wide else moved
-
-
-def log_y(
-    axes: Axes, values: Array, *, decades: float, least: float = 1.0, top: float | None = None
-) -> tuple[float, float]:
-    """A logarithmic axis that holds the positive values, at most `decades` of them; returns its limits.
-
-    Parameters
-    ----------
-    values : ndarray
-        Any shape; zeros, negative and non-finite ones are left out.
-    decades : float
-        Values further below the largest do not count: they are below the axis.
-    least : float
-        The axis spans at least so many decades.
-    top : float, optional
-        Reference for `decades` in place of the largest value.
-    """
-    logs = np.log10(values[np.isfinite(values) & (values > 0)]).clip(-FARTHEST, FARTHEST)
-    axes.set_yscale("log")
-    if not logs.size:
-        logs = np.array([0.0])
-    high = float(logs.max())
-    reference = high if top is None or not top > 0 else float(np.log10(top))
-    low = float(logs[logs >= min(reference - decades, high)].min())
-    rim = max(0.07 * (high - low), (least - (high - low)) / 2)
-    limits = float(10.0 ** (low - rim)), float(10.0 ** (high + rim))
-    axes.set_ylim(*limits)
-    log_ticks(axes.yaxis, np.log10(limits[1] / limits[0]), crowded=1.7)
-    return limits
-
-
-def log_ticks(axis: Axis, span: float, *, crowded: float) -> None:
-    """Ticks of a logarithmic axis over `span` decades: 1, 2, 5 where it is short, powers of ten where `crowded`."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
-    if span < crowded:
-        subs = (1.0, 2.0, 5.0) if span < 0.7 * crowded else (1.0, 3.0)
-        axis.set_major_locator(LogLocator(subs=subs, numticks=12))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: plain(value)))
-    else:
-        axis.set_major_locator(LogLocator(numticks=8))
-    if span > 12:
-        axis.set_minor_locator(LogLocator(numticks=1))
-    axis.set_minor_formatter(NullFormatter())
-
-
-def plain(value: float) -> str:
-    """A tick label: digits where they are few, else a power of ten."""
-    if 1e-3 <= value < 1e4:
-        return f"{value:g}"
-    lead, power = f"{value:.0e}".split("e")
-    return rf"$10^{{{int(power)}}}$" if lead == "1" else rf"${lead}\times10^{{{int(power)}}}$"
 
 
 def say_inside(axes: Axes, text: str) -> None:
@@ -265,17 +254,6 @@ def drawable(text: str) -> str:
     glyphs = get_font(findfont(FontProperties(family="DejaVu Sans"))).get_charmap()
     shown = "".join(letter if letter == "\n" or ord(letter) in glyphs else "□" for letter in text)
     return shown.replace("$", r"\$")
-
-
-def shortened(text: str, most: int) -> str:
-    """A long text by its beginning and end.
-
-    Examples
-    --------
-    >>> shortened("weights/layer_0/query.safetensors", 17)
-    'weights/…fetensors'
-    """
-    return text if len(text) <= most + 1 else f"{text[: most // 2]}…{text[-(most - most // 2) :]}"
 
 
 def axis_label(attrs: dict[str, Any], width: int = 60, name: str | None = None) -> str:

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowsim.report.canvas import FARTHEST, drawable, shortened
+from flowsim.report.canvas import drawable
 from flowsim.report.data import Array
+from flowsim.report.scales import FARTHEST
+from flowsim.report.words import shortened
 from flowsim.scenario.model import label_number
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, log_ticks, log_y, say_inside
+from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, say_inside
 from flowsim.report.data import UPDATE_WORDS, Array, Family, Result, Spread, spread
 from flowsim.report.marks import legend
+from flowsim.report.options import Options
+from flowsim.report.scales import log_ticks, log_y
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -57,19 +59,22 @@ def has_gaps(tree: xr.DataTree) -> str:
     result = Result.of(tree)
     if not result.families:
         return "the scenario has neither descent nor windows"
-    if not any(_curves(result, panel, place) for panel in PANELS for place in range(len(result.ranks))):
+    if not any(curves_of(result, panel, place) for panel in PANELS for place in range(len(result.ranks))):
         return "no gap is positive and finite (nothing moves, or everything diverged)"
     return ""
 
 
-def equivalence(tree: xr.DataTree) -> Figure:
+def equivalence(tree: xr.DataTree, options: Options) -> Figure:
     """Largest gap over time against the step, a panel for each comparison, with the predicted line."""
     result = Result.of(tree)
-    place = _rank_place(result)
-    panels = [(panel, _curves(result, panel, place)) for panel in PANELS]
+    place = shown_rank(result)
+    panels = [(panel, curves_of(result, panel, place)) for panel in PANELS]
     panels = [(panel, curves) for panel, curves in panels if curves]
     rank = result.ranks[place]
-    sheet = Sheet(f"Gap against step, rank {rank}", 3.3, columns=max(len(panels), 1), sharey=True)
+    count = max(len(panels), 1)
+    rows, columns = (1, count) if options.roomy else (count, 1)
+    title = f"Gap against step, rank {rank}"
+    sheet = Sheet(title, 1.3 + 2.0 * rows, rows, columns, options=options, least=1.4, sharey=True)
     if not panels:
         sheet.axes[0].set_axis_off()
         say_inside(sheet.axes[0], "no positive and finite gap")
@@ -94,13 +99,14 @@ def equivalence(tree: xr.DataTree) -> Figure:
     return sheet.finish(result)
 
 
-def _rank_place(result: Result) -> int:
+def shown_rank(result: Result) -> int:
     """The largest rank for which every comparison has as many curves as for any rank."""
-    counts = [sum(len(_curves(result, panel, place)) for panel in PANELS) for place in range(len(result.ranks))]
+    counts = [sum(len(curves_of(result, panel, place)) for panel in PANELS) for place in range(len(result.ranks))]
     return max(place for place, count in enumerate(counts) if count == max(counts))
 
 
-def _curves(result: Result, panel: Panel, rank: int) -> list[Curve]:
+def curves_of(result: Result, panel: Panel, rank: int) -> list[Curve]:
+    """The families that have gaps of this kind at a rank, by its place."""
     found = []
     for family in result.families:
         if family.kind != panel.kind:

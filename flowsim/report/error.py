@@ -15,12 +15,12 @@ from flowsim.report.canvas import (
     PURPLE,
     Sheet,
     axis_label,
-    log_y,
-    rank_axis,
     say_inside,
 )
 from flowsim.report.data import Array, Result, spread
 from flowsim.report.marks import BELOW, curve, legend, measured
+from flowsim.report.options import Options
+from flowsim.report.scales import rank_axis, value_axis
 from flowsim.theory.ensemble import gaussian_law, orthonormal_law, uniform_law
 
 if TYPE_CHECKING:
@@ -38,17 +38,18 @@ def has_error(tree: xr.DataTree) -> str:
     return "no relative error is finite (full fine-tuning does not move, or every run diverged)"
 
 
-def relative_error_vs_rank(tree: xr.DataTree) -> Figure:
+def relative_error_vs_rank(tree: xr.DataTree, options: Options) -> Figure:
     """Relative error at the last time, the exact limit of each start, the laws of its kind, and r^(-1/2)."""
     result = Result.of(tree)
-    sheet = Sheet("Relative error of the update against rank", 3.3)
+    sheet = Sheet("Relative error of the update against rank", 3.3, options=options, least=1.6)
     [axes] = sheet.axes
     ranks = np.array(result.ranks, dtype=float)
     values, exact = result.finals("relative_error"), result.theory("relative_error_limit")
     laws = _laws(result)
-    rank_axis(axes, result.ranks, wide=True)
+    rank_axis(axes, result.ranks, options, wide=True)
     at_ranks = [law.curve(ranks) for law in laws]
-    low, _ = log_y(axes, np.concatenate([values.ravel(), exact.ravel(), *at_ranks]), decades=DECADES)
+    seen = np.concatenate([values.ravel(), exact.ravel(), *at_ranks])
+    low, _ = value_axis(axes, seen, options, decades=DECADES)
     if not np.isfinite(values).any():
         say_inside(axes, "no finite relative error at the last time")
     _reference(axes, ranks, spread(values).middle)
@@ -63,7 +64,7 @@ def relative_error_vs_rank(tree: xr.DataTree) -> Figure:
     if measured(result, axes, values, low):
         sheet.note(BELOW)
     axes.set_xlabel("rank r")
-    axes.set_ylabel(axis_label(result.attrs("final", "relative_error"), 44))
+    axes.set_ylabel(axis_label(result.attrs("final", "relative_error"), 44 if options.roomy else 26))
     legend(sheet)
     for sentence in result.endings():
         sheet.note(sentence)
@@ -106,7 +107,7 @@ def _reference(axes: Axes, ranks: Array, middle: Array) -> None:
     if not known.any() or len(ranks) < 2:
         return
     first = int(np.argmax(known))
-    x = np.array([ranks[0], ranks[-1]])
+    x = np.geomspace(ranks[0], ranks[-1], 100)
     axes.plot(
         x, middle[first] * np.sqrt(ranks[first] / x), color=GREY, linestyle=(0, (5, 3)), linewidth=0.9,
         label=r"reference: $\propto r^{-1/2}$", zorder=1.5,

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
+from flowsim.report.canvas import BLACK, GREY, UPDATE_LOOK, Sheet, axis_label, rank_looks, say_inside
 from flowsim.report.data import Array, Family, Result, largest_over_time, number, spread
 from flowsim.report.marks import curve, legend
+from flowsim.report.options import Options
+from flowsim.report.scales import time_axis, value_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,11 +27,14 @@ def has_drift(tree: xr.DataTree) -> str:
     return "" if Result.of(tree).has("trajectory", "imbalance_drift") else "no drift of the imbalance is finite"
 
 
-def imbalance(tree: xr.DataTree) -> Figure:
+def imbalance(tree: xr.DataTree, options: Options) -> Figure:
     """‖Q − Q0‖ over time: the flow of every rank on the left, descent and windows of one rank on the right."""
     result = Result.of(tree)
     families = [family for family in result.families if _drifts(result, family)]
-    sheet = Sheet("Drift of the imbalance, which the flow conserves", 3.3, 1, 2 if families else 1, sharey=True)
+    panels = 2 if families else 1
+    rows, columns = (1, panels) if options.roomy else (panels, 1)
+    title, height = "Drift of the imbalance, which the flow conserves", 1.3 + 2.0 * rows
+    sheet = Sheet(title, height, rows, columns, options=options, least=1.4, sharey=True)
     levels = _levels(result)
     over = result.over_seeds("imbalance_drift")
     seen = [*(part.ravel() for part in (over.low, over.middle, over.high)), _integrated(result).ravel(), levels]
@@ -42,15 +47,15 @@ def imbalance(tree: xr.DataTree) -> Figure:
     size = min(float(np.max(np.where(np.isfinite(norms), norms, 0.0))), 1e100) ** 2
     flat = flat[flat <= 1e3 * size] if size > 0 else flat
     for axes in sheet.axes:
-        log_y(axes, flat, decades=DECADES)
+        value_axis(axes, flat, options, decades=DECADES)
         axes.set_xlabel("flow time t (time)")
-    _flow_panel(result, sheet.axes[0], levels)
+    _flow_panel(result, sheet.axes[0], levels, options)
     if families:
         sheet.axes[0].set_title("flow")
         sheet.axes[1].set_title(f"descent and windows, r = {result.ranks[place]}")
-        _steps_panel(result, sheet.axes[1], families, place)
+        _steps_panel(result, sheet.axes[1], families, place, options)
         if any(len(_ends(family)) > 1 for family in families):
-            sheet.note("Right: thick lines the largest step of each kind, thin lines the smallest.")
+            sheet.note("Descent and windows: thick lines the largest step of each kind, thin lines the smallest.")
     sheet.axes[0].set_ylabel(axis_label(result.attrs("trajectory", "imbalance_drift"), 40, r"$\|Q-Q_0\|_F$"))
     legend(sheet)
     if len(result.view.seeds) > 1:
@@ -109,8 +114,8 @@ def _levels(result: Result) -> Array:
     return np.array(found)
 
 
-def _flow_panel(result: Result, axes: Axes, levels: Array) -> None:
-    early, times = time_axis(result, axes), result.times()
+def _flow_panel(result: Result, axes: Axes, levels: Array, options: Options) -> None:
+    early, times = time_axis(result, axes, options), result.times()
     x, dashed = times[early:], False
     for place, (rank, (colour, marker)) in enumerate(zip(result.ranks, rank_looks(result.ranks), strict=True)):
         every = (len(x) // 24 * (place % 4), max(len(x) // 6, 1))
@@ -127,18 +132,27 @@ def _flow_panel(result: Result, axes: Axes, levels: Array) -> None:
         axes.axhline(level, color=BLACK, linestyle=":", linewidth=0.9, label="allowed by the\nsolver's own estimate")
 
 
-def _steps_panel(result: Result, axes: Axes, families: list[Family], rank: int) -> None:
-    time_axis(result, axes)
+def _steps_panel(result: Result, axes: Axes, families: list[Family], rank: int, options: Options) -> None:
+    time_axis(result, axes, options)
     _, high = axes.get_ylim()
     inner = sorted({family.inner_steps for family in families if family.kind == "descent"})
-    for family in families:
-        colour, _ = UPDATE_LOOK.get(family.update, (GREY, "o"))
+    for index, family in enumerate(families):
+        colour, marker = UPDATE_LOOK.get(family.update, (GREY, "o"))
         dash = WINDOWS if family.kind == "flow" else DASHES[inner.index(family.inner_steps) % len(DASHES)]
         for width, schedule in zip((1.6, 0.7), _ends(family), strict=False):
             y = _path(result, schedule, rank)
             curve(
                 axes, result.times(schedule), np.where(y < 1e6 * high, y, np.nan), color=colour, linestyle=dash,
-                linewidth=width,
+                linewidth=width, marker=marker, markersize=3, markerfacecolor="white", markevery=(0.02 * index, 0.17),
             )  # fmt: skip
         steps = " to ".join(number(float(h)) for h in dict.fromkeys((family.steps[0], family.steps[-1])))
-        axes.plot([], [], color=colour, linestyle=dash, label=f"{family.label},\nh = {steps}")
+        axes.plot(
+            [],
+            [],
+            color=colour,
+            linestyle=dash,
+            marker=marker,
+            markersize=3,
+            markerfacecolor="white",
+            label=f"{family.label},\nh = {steps}",
+        )

@@ -16,13 +16,12 @@ from flowsim.report.canvas import (
     VERMILLION,
     Sheet,
     axis_label,
-    log_y,
-    rank_axis,
     say_inside,
-    shifted,
 )
 from flowsim.report.data import Array, Family, Result, number, spread
 from flowsim.report.marks import BELOW, below_axis, curve, legend, measured
+from flowsim.report.options import Options
+from flowsim.report.scales import rank_axis, shifted, value_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -39,15 +38,16 @@ def has_loss(tree: xr.DataTree) -> str:
     return "" if Result.of(tree).has("trajectory", "loss") else "the result holds no finite loss"
 
 
-def loss_vs_rank(tree: xr.DataTree) -> Figure:
+def loss_vs_rank(tree: xr.DataTree, options: Options) -> Figure:
     """Final loss of the flow against rank, the theory as another mark, and what is left above the floor below."""
     result = Result.of(tree)
     floor = result.theory("loss_floor")[:, 0]
     flat = not (floor > 0).any()  # then loss and excess are the same numbers: one panel says it all
     heights: dict[str, Any] = {} if flat else {"height_ratios": [1.45, 1]}
-    sheet = Sheet("Final loss against rank", 3.3 if flat else 4.4, 1 if flat else 2, sharex=True, **heights)
+    rows = 1 if flat else 2
+    sheet = Sheet("Final loss against rank", 2.2 + 1.1 * rows, rows, options=options, sharex=True, **heights)
     upper, lower = sheet.axes[0], sheet.axes[-1]
-    wide = rank_axis(lower, result.ranks)
+    wide = rank_axis(lower, result.ranks, options)
     if not flat:
         _loss_panel(result, sheet, upper, floor, wide)
     _excess_panel(result, sheet, lower, wide, alone=flat)
@@ -64,7 +64,8 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
     ranks, values = np.array(result.ranks, dtype=float), result.finals("loss")
     limit = spread(result.theory("loss_limit")).middle
     start = spread(result.starts("loss")).middle
-    low, _ = log_y(axes, np.concatenate([values.ravel(), floor, limit, start]), decades=LOSS_DECADES)
+    seen = np.concatenate([values.ravel(), floor, limit, start])
+    low, _ = value_axis(axes, seen, sheet.options, decades=LOSS_DECADES)
     curve(axes, ranks, start, color=GREY, linestyle=":", marker="_", label="at the start")
     curve(
         axes, ranks, np.where(floor >= low, floor, np.nan), color=ORANGE, marker="s", markersize=8,
@@ -73,7 +74,7 @@ def _loss_panel(result: Result, sheet: Sheet, axes: Axes, floor: Array, wide: bo
     _limit(axes, ranks, np.where(result.limit_excess() > DIFFERENT * np.abs(limit), limit, np.nan))
     under = below_axis(axes, ranks, floor, low, ORANGE, size=9.0)  # larger: the flow's own may lie on top
     under |= measured(result, axes, values, low)
-    under |= _descents(result, axes, "loss", low, wide)
+    under |= _descents(result, axes, "loss", low, wide, sheet.options.roomy)
     if under:
         sheet.note(BELOW)
     axes.set_ylabel(axis_label(result.attrs("final", "loss"), 30))
@@ -85,7 +86,7 @@ def _excess_panel(result: Result, sheet: Sheet, axes: Axes, wide: bool, *, alone
     limit = result.limit_excess()
     seen = np.concatenate([values.ravel(), goals, start if alone else goals])
     top = float(np.max(np.where(np.isfinite(start), start, 0.0)))
-    low, _ = log_y(axes, seen, decades=FINAL_DECADES, top=top)
+    low, _ = value_axis(axes, seen, sheet.options, decades=FINAL_DECADES, top=top)
     if alone:
         curve(axes, ranks, start, color=GREY, linestyle=":", marker="_", label="at the start")
     reach = number(float(result.view.tree.attrs.get("reach", np.nan)))
@@ -96,7 +97,7 @@ def _excess_panel(result: Result, sheet: Sheet, axes: Axes, wide: bool, *, alone
     elif not (values > 0).any():
         say_inside(axes, "zero at every rank")
     under = measured(result, axes, values, low)
-    if under | _descents(result, axes, "excess_loss", low, wide):
+    if under | _descents(result, axes, "excess_loss", low, wide, sheet.options.roomy):
         sheet.note(BELOW)
     name = None if alone else "excess over the floor"
     axes.set_ylabel(axis_label(result.attrs("final", "loss" if alone else "excess_loss"), 30, name))
@@ -110,13 +111,13 @@ def _limit(axes: Axes, ranks: Array, limit: Array) -> None:
     )  # fmt: skip
 
 
-def _descents(result: Result, axes: Axes, name: str, low: float, wide: bool) -> bool:
+def _descents(result: Result, axes: Axes, name: str, low: float, wide: bool, roomy: bool) -> bool:
     """Final medians of every descent family, beside the flow's; returns whether some are below the axis."""
     families = [family for family in result.families if family.kind == "descent"]
     ranks, under = np.array(result.ranks, dtype=float), False
     _, high = axes.get_ylim()
     for index, family in enumerate(families):
-        away = 0.026 + 0.016 * (index // 2)  # the first two just outside the theory's square
+        away = (0.026 + 0.016 * (index // 2)) * (1 if roomy else 1.8)  # the first two outside the theory's square
         x = shifted(ranks, away if index % 2 == 0 else -away, wide)
         colour, marker = _family_look(family)
         values = np.stack([spread(result.finals(name, place)).middle for place in family.places])

@@ -8,16 +8,18 @@ import numpy as np
 
 from flowsim.report.canvas import BLUE, Sheet
 from flowsim.report.data import Array, Result, Spread, spread
+from flowsim.report.scales import beyond, on_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LETTER = 0.056  # inches that a letter of a legend takes
 BELOW = "Arrows at the lower edge: zero, or below the axis."
 
 
 def curve(axes: Axes, x: Array, y: Array, **look: Any) -> None:
-    """A line on a logarithmic axis; what is not positive is left out, and nothing is drawn if nothing is."""
-    y = np.where(np.isfinite(y) & (y > 0), y, np.nan)
+    """A line; what the axis cannot show is left out, and nothing is drawn if nothing is left."""
+    y = on_axis(axes, y)
     if np.isfinite(y).any():
         axes.plot(x, y, **look)
 
@@ -70,16 +72,23 @@ def measured(result: Result, axes: Axes, values: Array, low: float) -> bool:
 
 def bars(axes: Axes, ranks: Array, over: Spread, low: float) -> None:
     """Range over seeds: a band, and a bar at each rank."""
-    bottom, top = np.maximum(over.low, low / 10), np.maximum(over.high, low / 10)
+    least = beyond(low, 0.1)
+    bottom, top = np.maximum(over.low, least), np.maximum(over.high, least)
     axes.fill_between(ranks, bottom, top, color=BLUE, alpha=0.15, linewidth=0)
     axes.vlines(ranks, bottom, top, color=BLUE, linewidth=1)
 
 
 def legend(sheet: Sheet) -> None:
-    """One legend at the right for all panels, each entry once."""
+    """One legend for all panels, each entry once: at the right, or below where the sheet is narrow."""
     handles: dict[str, Any] = {}
     for axes in sheet.axes:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(str(label), handle)
-    if handles:
-        sheet.body.legend(list(handles.values()), list(handles), loc="outside right upper")
+    if not handles:
+        return
+    options: dict[str, Any] = {"loc": "outside right upper"}
+    if not sheet.options.roomy:
+        longest = max(len(line) for label in handles for line in label.replace("$", "").split("\n"))
+        columns = int((sheet.options.width - 0.1) / (0.4 + LETTER * longest))
+        options = {"loc": "outside lower center", "ncols": max(min(columns, len(handles), 4), 1), "columnspacing": 1.0}
+    sheet.body.legend(list(handles.values()), list(handles), **options)

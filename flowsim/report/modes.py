@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowsim.report.canvas import GREY, Colour, Sheet, axis_label, log_y, rank_looks, say_inside, time_axis
+from flowsim.report.canvas import GREY, Colour, Sheet, axis_label, rank_looks, say_inside
 from flowsim.report.data import Array, Result, some
 from flowsim.report.marks import curve
+from flowsim.report.options import Options
+from flowsim.report.scales import time_axis, value_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,16 +29,16 @@ def has_modes(tree: xr.DataTree) -> str:
     return "every singular value of s B A is zero or not finite (nothing moves)"
 
 
-def singular_values(tree: xr.DataTree) -> Figure:
+def singular_values(tree: xr.DataTree, options: Options) -> Figure:
     """Singular values of s B A along the flow, first seed, a panel per rank, with those of the difference."""
     result = Result.of(tree)
     places = some(len(result.ranks), MOST_PANELS)
-    columns = min(len(places), 3)
+    columns = min(len(places), 3 if options.roomy else 2)
     rows = -(-len(places) // columns)
     seed = result.view.seeds[0]
     sheet = Sheet(
-        f"Singular values of the update along the flow, seed {seed}", 3.2 if rows == 1 else 4.4, rows, columns,
-        sharex=True, sharey=True,
+        f"Singular values of the update along the flow, seed {seed}", 3.2 if rows == 1 else 2.2 * rows, rows, columns,
+        options=options, sharex=True, sharey=True,
     )  # fmt: skip
     shown = [result.path("singular_value", place)[0, :, : result.ranks[place]] for place in places]  # (time, mode)
     targets = target_values(result)
@@ -46,8 +48,8 @@ def singular_values(tree: xr.DataTree) -> Figure:
     colours, numbered = _colours(max(result.ranks)), False
     for axes, place, modes in zip(sheet.axes, places, shown, strict=False):
         axes.set_visible(True)
-        low, _ = log_y(axes, np.append(seen, np.nanmax(seen, initial=0.0) / 30), decades=DECADES)
-        early = time_axis(result, axes)
+        low, _ = value_axis(axes, np.append(seen, np.nanmax(seen, initial=0.0) / 30), options, decades=DECADES)
+        early = time_axis(result, axes, options)
         numbered |= _modes(axes, result.times()[early:], modes[early:], targets, low, colours)
         axes.set_title(f"r = {result.ranks[place]}")
     sheet.body.supxlabel("flow time t (time)", fontsize=8)
@@ -106,22 +108,22 @@ def _modes(axes: Axes, times: Array, modes: Array, targets: Array, low: float, c
             axes.axhline(value, color=GREY, linestyle=(0, (4, 3)), linewidth=0.7, zorder=1.5)
     for index in some(count, MOST_MODES):
         curve(axes, times, modes[:, index], color=colours[index], linestyle=styles[index % 4], linewidth=1.1)
-    bottom, top = (float(np.log10(limit)) for limit in axes.get_ylim())
+    _, top = axes.get_ylim()
     groups: list[tuple[float, int, int]] = []  # height of the first, first and last mode: what ends close together
     for index in range(count):
         known = modes[np.isfinite(modes[:, index]), index]
-        if not known.size or not low < known[-1] < 10.0**top:
+        if not known.size or not low < known[-1] < top:
             continue
-        height = float(np.log10(known[-1]))
-        if groups and groups[-1][0] - height < 0.09 * (top - bottom):
+        height = float(axes.transAxes.inverted().transform(axes.transData.transform((times[-1], known[-1])))[1])
+        if groups and groups[-1][0] - height < 0.09:
             groups[-1] = (*groups[-1][:2], index)
         else:
             groups.append((height, index, index))
     for height, first, last in groups:
         axes.annotate(
-            f"{first + 1}" if first == last else f"{first + 1}–{last + 1}", (1.0, 10.0**height),
-            xycoords=("axes fraction", "data"), xytext=(2, 0), textcoords="offset points", fontsize=6,
-            color=colours[first], va="center", annotation_clip=False,
+            f"{first + 1}" if first == last else f"{first + 1}–{last + 1}", (1.0, height), xycoords="axes fraction",
+            xytext=(2, 0), textcoords="offset points", fontsize=6, color=colours[first], va="center",
+            annotation_clip=False,
         )  # fmt: skip
     if not (modes > 0).any():
         say_inside(axes, "all are zero or not finite")

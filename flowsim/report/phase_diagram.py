@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,6 @@ from flowsim.report.canvas import (
     PURPLE,
     SKY,
     VERMILLION,
-    WIDTH,
     Sheet,
     axis_label,
     say_inside,
@@ -24,6 +24,7 @@ from flowsim.report.canvas import (
 from flowsim.report.cells import LETTER, LONGEST, NARROW, TICK, folded
 from flowsim.report.data import Array, Result, number
 from flowsim.report.ends import WORDS
+from flowsim.report.options import Options
 from flowsim.report.phase_layout import Layout, lay_out
 from flowsim.report.shades import Shades
 from flowsim.trajectory.points import axes_of
@@ -52,6 +53,8 @@ FEW = 12  # cells each way up to which white lines part them
 SMALLEST = 2.2  # points: of smaller cells only some carry a mark
 INK = 5.5  # points: text inside a cell
 LEGEND_COLUMNS = 4
+QUANTITIES = 3  # loss, time, outcome
+WORDS_HEIGHT = 1.0  # inches of title, notes and footer, about
 
 
 @dataclass(frozen=True)
@@ -82,32 +85,46 @@ def has_sweep(tree: xr.DataTree) -> str:
     return "" if axes_of(tree) else "the scenario has no sweep"
 
 
-def phase_diagram(tree: xr.DataTree) -> Figure:
+def phase_diagram(tree: xr.DataTree, options: Options) -> Figure:
     """Final loss, time to reach and outcome of the flow over two keys of a sweep."""
     result = Result.of(tree)
-    layout = lay_out(result, axes_of(tree))
-    rows, width, height = len(layout.blocks), _panel_width(layout), _panel_height(layout)
-    titles, keys = _titles(result, width), _keys(layout)
-    along, beside = folded(layout.x.label, 2 * width), folded(layout.y.label, rows * height + 40)
+    layout = lay_out(result, axes_of(tree), options.x, options.y)
+    rows, side = len(layout.blocks), QUANTITIES if options.roomy else 1
+    width, keys = _panel_width(layout, options.width, side), _keys(layout)
+    titles, columns = _titles(result, width), LEGEND_COLUMNS if options.roomy else 2
+    along, beside = folded(layout.x.label, (1 + side // 2) * width), layout.y.label
     above = 9 * max(map(_lines, titles)) + 38  # points: titles, ticks and bars of colours
-    below = layout.x.depth(width) + 10 * _lines(along) + 11 * -(-len(keys) // LEGEND_COLUMNS) + 28
-    total = above + rows * height + (rows - 1) * 18 + below
-    sheet = Sheet("Phase diagram of the flow", total / 72, rows + 1, 3, height_ratios=[6, *[height] * rows])
-    grid = np.array(sheet.axes, dtype=object).reshape(rows + 1, 3)
-    for axes, title in zip(grid[0], titles, strict=True):
-        axes.set_axis_off()  # until a bar is drawn
-        axes.set_title(title, fontsize=8, pad=17)
+    below = layout.x.depth(width) + 10 * _lines(along) + 11 * -(-len(keys) // columns) + 28
+    stacks = QUANTITIES // side  # groups of panels one below another, each with its bar
+    rest = stacks * (above + (rows - 1) * 18) + (stacks - 1) * layout.x.depth(width) + below
+    height = _panel_height(layout, width, stacks)
+    if not math.isnan(options.height):
+        height = max((72 * (options.height - WORDS_HEIGHT) - rest) / (rows * stacks), 8.0)
+    total = rest + stacks * rows * height
+    sheet = Sheet(
+        "Phase diagram of the flow", total / 72, stacks * (rows + 1), side, options=options, least=0.0,
+        height_ratios=[6, *[height] * rows] * stacks,
+    )  # fmt: skip
+    grid = _columns(sheet.axes, rows, side)
+    sheet.panels = [axes for column in grid for axes in column[1:]]
+    for column, title in zip(grid, titles, strict=True):
+        column[0].set_axis_off()  # until a bar is drawn
+        bare = side == 1 and title == titles[-1]  # no bar below it
+        column[0].set_title(title, fontsize=8, pad=-6 if bare else 17)
     for row, block in enumerate(layout.blocks):
-        for place, axes in enumerate(grid[row + 1]):
-            _directions(axes, layout, width, height, left=place == 0, bottom=row == rows - 1)
-        grid[row + 1][0].set_title(block.title, fontsize=7)
+        for place, column in enumerate(grid):
+            left, bottom = place % side == 0, row == rows - 1
+            _directions(column[row + 1], layout, width, height, left=left, bottom=bottom)
+        for column in grid[::side]:
+            column[row + 1].set_title(block.title, fontsize=7)
     room = Room(layout.x.sizes * width, layout.y.sizes * height)
-    _losses(sheet, layout, grid[:, 0], room)
-    drawn = _times(layout, grid[:, 1], room) | _outcomes(layout, grid[:, 2], room)
-    grid[-1][1].set_xlabel(along)
-    sheet.body.supylabel(beside, fontsize=8, y=(total + below - above) / 2 / total)
+    _losses(sheet, layout, grid[0], room)
+    drawn = _times(layout, grid[1], room) | _outcomes(layout, grid[2], room)
+    grid[-1 - side // 2][-1].set_xlabel(along)
+    middle = (total + below - above) / 2 / total
+    sheet.body.supylabel(folded(beside, stacks * rows * height + 40), fontsize=8, y=middle)
     sheet.body.legend(
-        list(keys.values()), list(keys), loc="outside lower center", ncols=min(len(keys), LEGEND_COLUMNS),
+        list(keys.values()), list(keys), loc="outside lower center", ncols=min(len(keys), columns),
         handlelength=1.2, handleheight=1.1, columnspacing=1.6,
     )  # fmt: skip
     for note in [*layout.notes, *_notes(result, layout, room, drawn)]:
@@ -115,18 +132,26 @@ def phase_diagram(tree: xr.DataTree) -> Figure:
     return sheet.finish(result)
 
 
-def _panel_width(layout: Layout) -> float:
-    """Points of a panel, about: what the labels of y leave."""
+def _columns(axes: list[Axes], rows: int, side: int) -> list[list[Axes]]:
+    """Bar and panels of loss, time and outcome: side by side, or one below another."""
+    if side == 1:
+        return [axes[start : start + rows + 1] for start in range(0, len(axes), rows + 1)]
+    return [axes[place::side] for place in range(side)]
+
+
+def _panel_width(layout: Layout, width: float, side: int) -> float:
+    """Points of a panel, about: what the labels of y leave of so many inches."""
     longest = max(len(text) for text in layout.y.texts) if layout.y.numbers is None else 5
-    return (72 * WIDTH - min(longest, LONGEST) * NARROW * TICK - 60) / 3
+    return (72 * width - min(longest, LONGEST) * NARROW * TICK - 60) / side
 
 
-def _panel_height(layout: Layout) -> float:
+def _panel_height(layout: Layout, width: float, stacks: int) -> float:
     """Points of a panel: cells about square, with room for labels."""
     blocks, cells = len(layout.blocks), len(layout.y.order)
-    square = _panel_width(layout) * cells / len(layout.x.order)
+    square = width * cells / len(layout.x.order)
     labels = min(1.4 * TICK * cells if layout.y.numbers is None else 0.0, 290 / blocks)
-    return max(min(square, 137 if blocks == 1 else 100, 55 * cells), 55, labels)
+    most = (137 if blocks == 1 else 100) / (1 if stacks == 1 else 1.4)
+    return max(min(square, most, 55 * cells), 55, labels)
 
 
 def _titles(result: Result, width: float) -> list[str]:

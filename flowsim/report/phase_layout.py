@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
+import xarray as xr
 
-from flowsim.report.canvas import drawable, shortened
+from flowsim.errors import InputError
+from flowsim.report.canvas import drawable
 from flowsim.report.cells import LONGEST, Direction
 from flowsim.report.data import Array, Result
 from flowsim.report.ends import Ends, flow_ends
+from flowsim.report.words import shortened
 from flowsim.scenario.sweep import Axis
+from flowsim.trajectory.points import axes_of
 
+RANK = "rank"
 MOST_ROWS = 3  # of panels: ranks, or values of a third key
+Chosen = tuple["Axis | str | None", "Axis | str | None"]  # keys for x and y; RANK; None: not asked for
 MOST_SPELT, LONGEST_SPELT = 8, 90  # texts that the notes spell out, and their letters
 
 
@@ -44,15 +51,33 @@ class Layout:
         return np.stack([np.asarray(getattr(block.ends, name), dtype=float) for block in self.blocks])
 
 
-def lay_out(result: Result, axes: Sequence[Axis]) -> Layout:
+def lay_out(result: Result, axes: Sequence[Axis], x: str = "", y: str = "") -> Layout:
     """Choose what is shown: the first two keys with several values, or the only one against the rank.
 
     A third key with few values, else few ranks, become rows of panels; all further keys are at their first value, and
     of many ranks the largest is shown.
+
+    Parameters
+    ----------
+    x, y : str
+        Keys, by name or path, or `rank`, for the two directions; empty: as above.
+
+    Raises
+    ------
+    InputError
+        If such a key is not swept, or both are the same.
     """
-    several = [axis for axis in axes if len(axis.values) > 1] or list(axes[:1])
-    layout = _against_rank(result, several[0], axes) if len(several) == 1 else _two_keys(result, several, axes)
-    shown = several[:3] if len(several) > 2 and len(several[2].values) <= MOST_ROWS else several[:2]
+    chosen = (_key(axes, x), _key(axes, y))
+    _check_differ(chosen, x)
+    named = [key for key in chosen if isinstance(key, Axis)]
+    several = named + [axis for axis in axes if len(axis.values) > 1 and axis not in named] or list(axes[:1])
+    if RANK in chosen or len(several) == 1:
+        layout, shown = _against_rank(result, several[0], axes, chosen), several[:1]
+    else:
+        if chosen[1] is not None and chosen[0] is None:  # the key of y came first
+            several[:2] = several[1::-1]
+        layout = _two_keys(result, several, axes, fixed=bool(named))
+        shown = several[:3] if len(several) > 2 and len(several[2].values) <= MOST_ROWS else several[:2]
     fixed = [axis for axis in axes if axis not in shown and len(axis.values) > 1]
     if fixed:
         words = ", ".join(f"{axis.path} = {axis.texts[0]} (of {len(axis.values)})" for axis in fixed)
@@ -65,11 +90,35 @@ def lay_out(result: Result, axes: Sequence[Axis]) -> Layout:
     return layout
 
 
-def _two_keys(result: Result, several: Sequence[Axis], axes: Sequence[Axis]) -> Layout:
+def check_keys(tree: xr.DataTree, x: str, y: str) -> None:
+    """Refuse keys that are not swept; arguments and errors as of `lay_out`, nothing is read."""
+    axes = axes_of(tree)
+    _check_differ((_key(axes, x), _key(axes, y)), x)
+
+
+def _key(axes: Sequence[Axis], name: str) -> Axis | str | None:
+    """The swept key of that name or path, `rank`, or None where no key is asked for."""
+    if not name:
+        return None
+    names: dict[str, Axis | str] = {RANK: RANK} | {key: axis for axis in axes for key in (axis.path, axis.name)}
+    if name in names:
+        return names[name]
+    close = get_close_matches(name, names, n=1, cutoff=0.5)
+    guess = f"Did you mean {close[0]}? " if close else ""
+    swept = ", ".join(axis.name for axis in axes)
+    raise InputError(f"{name[:60]!r} is not swept here", f"{guess}The swept keys are: {swept}; and there is {RANK}.")
+
+
+def _check_differ(chosen: Chosen, x: str) -> None:
+    if chosen[0] is not None and chosen[0] == chosen[1]:
+        raise InputError(f"{x[:60]!r} is asked for both directions", "Choose two keys, or one and rank.")
+
+
+def _two_keys(result: Result, several: Sequence[Axis], axes: Sequence[Axis], *, fixed: bool) -> Layout:
     first, second, *others = several
     x, y = _direction(first), _direction(second)
     keys = [second, first]
-    if x.numbers is None and _longest(x) > _longest(y):  # long texts are easier to read beside the panels
+    if not fixed and x.numbers is None and _longest(x) > _longest(y):  # long texts are easier to read beside the panels
         x, y, keys = y, x, keys[::-1]
     tree, top = result.view.tree, result.order[-1]
 
@@ -91,13 +140,14 @@ def _two_keys(result: Result, several: Sequence[Axis], axes: Sequence[Axis]) -> 
     return Layout(x, y, [block("", top, rest)], [f"Flow of rank {result.ranks[-1]}{_of(result.ranks)}."])
 
 
-def _against_rank(result: Result, key: Axis, axes: Sequence[Axis]) -> Layout:
-    """One key and the rank: numbers of the key along x, texts along y."""
+def _against_rank(result: Result, key: Axis, axes: Sequence[Axis], chosen: Chosen) -> Layout:
+    """One key and the rank: numbers of the key along x, texts along y, unless asked otherwise."""
     own = _direction(key)
     ranks = Direction.of("rank r", result.view.ranks, [str(rank) for rank in result.view.ranks])
     rest = {axis.name: 0 for axis in axes if axis is not key}
     ends = Ends.stacked([flow_ends(result.view.tree, [key], place, rest) for place in range(len(ranks.order))])
-    if own.numbers is None:
+    turned = chosen[0] == RANK or isinstance(chosen[1], Axis)
+    if turned or (own.numbers is None and chosen == (None, None)):
         ends = ends.arranged(lambda part: np.swapaxes(part, 0, 1))
         return Layout(ranks, own, [Block("", _ordered(ends, own, ranks))], [])
     return Layout(own, ranks, [Block("", _ordered(ends, ranks, own))], [])

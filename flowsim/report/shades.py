@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowsim.report.canvas import FARTHEST
 from flowsim.report.cells import TICK, round_ticks
 from flowsim.report.data import Array, number
+from flowsim.report.scales import FARTHEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 DECADES = 20.0  # of a bar
+ALIKE = 5e-4  # relative difference below which three digits say the same
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Shades:
     colours : str
         A map of matplotlib's.
     alike : bool
-        Whether all numbers are the one in the middle.
+        Whether all numbers agree to the three digits that labels show: they are the one in the middle.
     """
 
     low: float
@@ -48,7 +49,7 @@ class Shades:
             high = float(np.log10(positive.max()))
             return cls(max(float(np.log10(positive.min())), high - DECADES), high, True, colours)
         low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-        if high - low <= 1e-9 * max(abs(low), abs(high)):  # all alike: the middle of the bar
+        if number(low) == number(high) or high - low <= ALIKE * max(abs(low), abs(high)):  # the middle of the bar
             rim = 0.05 * max(abs(low), abs(high)) or 1.0
             return cls(low - rim, high + rim, False, colours, alike=True)
         return cls(low, high, False, colours)

@@ -101,7 +101,7 @@ def test_a_sweep_is_drawn_alike_from_file_and_memory(sweep: xr.DataTree, tmp_pat
     first = draw(sweep, tmp_path / "a", formats=["png", "svg"])
     with open_result(real_sweep()) as opened:
         second = draw(opened, tmp_path / "b", formats=["png", "svg"])
-    assert [path.name for path in first] == ["phase_diagram.png", "phase_diagram.svg"]
+    assert [path.name for path in first] == ["phase_diagram.png", "phase_diagram.svg", "captions.md"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
 
 
@@ -183,7 +183,9 @@ def test_numbers_of_every_kind_neither_warn_nor_crash(
     tree = painted(point, axes, paint)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        [path] = draw(tree, tmp_path, formats=["png"])
+        path, _ = draw(tree, tmp_path, formats=["png"])
+        for said in (FIGURE.caption(tree), FIGURE.alt(tree)):
+            assert said.isprintable() and "nan" not in said
     assert path.stat().st_size > 10_000
 
 
@@ -295,7 +297,10 @@ def test_bars_hold_their_numbers() -> None:
     assert deep.low == -20 and deep.below(np.array([1e-90]))
     narrow = Shades.of(np.array([2.0, 3.0]), "viridis")
     assert not narrow.log and (narrow.low, narrow.high) == (2, 3)
-    assert Shades.of(np.array([4.0, 4.0]), "viridis").alike
+    seen = Shades.of(np.array([0.042521, 0.042524]), "viridis")
+    assert seen.alike and Shades.of(np.array([4.0, 4.0]), "viridis").alike, "labels would all say the same"
+    assert abs(np.diff(seen.norm([0.042521, 0.042524])))[0] < 0.01, "and colours differ as little"
+    assert not Shades.of(np.array([0.0424, 0.0426]), "viridis").alike
     assert narrow.dark(2.0) and not narrow.dark(3.0) and not narrow.dark(np.nan)
 
 

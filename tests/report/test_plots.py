@@ -16,64 +16,15 @@ from flowsim.errors import InputError, OutputError
 from flowsim.report.data import Result, number, spread
 from flowsim.report.modes import target_values
 from flowsim.report.plots import FIGURES, draw
+from tests.report.results import SCENARIOS, real_result
 
 Results = dict[str, xr.DataTree]
 OF_POINTS = {name: one for name, one in FIGURES.items() if not one.of_sweep}
 
-SCENARIOS = {
-    # Everything at once: floors, closed forms (rank 1), integrated flows, windows, descent with k = 1 and 2, ranks
-    # of which the last is beyond the target's.
-    "frobenius": """
-objective: {kind: frobenius}
-pretrained: {kind: spectrum, shape: [5, 4], singular_values: [3, 2, 1], seed: 0}
-adapter: {ranks: [3, 1, 2], seeds: 2, init: {kind: gaussian, std: 0.3}}
-schedules:
-  - {kind: flow, update: a_first, windows: [0.2, 0.1]}
-  - {kind: flow, update: symmetric, windows: [0.2, 0.1]}
-  - {kind: descent, update: simultaneous, learning_rates: [0.04, 0.02]}
-  - {kind: descent, update: b_first, learning_rates: [0.04, 0.02]}
-  - {kind: descent, update: b_first, learning_rates: [0.02, 0.01], inner_steps: 2}
-time: {stop: 4.0, points: 9}
-""",
-    "trace_squared": """
-objective: {kind: trace_squared, coefficient: 0.25}
-pretrained: {kind: gaussian, shape: [8, 8], std: 0.5, seed: 0}
-adapter: {ranks: [1, 2, 4, 8], seeds: 3, init: {kind: gaussian, std: 0.2}}
-time: {stop: 5.0, points: 9, spacing: log, first: 1.0e-2}
-""",
-    "one": """
-objective: {kind: frobenius}
-pretrained: {kind: values, values: [[2.0, 0.0], [0.0, 1.0]]}
-adapter: {ranks: [1], init: {kind: orthogonal, scale: 0.5}}
-time: {stop: 4.0, points: 5}
-""",
-    "diverged": """
-objective: {kind: frobenius}
-pretrained: {kind: spectrum, shape: [5, 4], singular_values: [3, 2, 1], seed: 0}
-adapter: {ranks: [1, 2], seeds: 2, init: {kind: gaussian, std: 0.3}}
-schedules:
-  - {kind: descent, update: simultaneous, learning_rates: [0.9, 0.05]}
-time: {stop: 12.0, points: 13}
-""",
-    "still": """
-objective: {kind: frobenius}
-pretrained: {kind: zeros, shape: [3, 3]}
-adapter: {ranks: [1, 2], seeds: 2, init: {kind: gaussian, std: 0.3}}
-schedules: [{kind: descent, update: a_first, learning_rates: [0.1]}]
-time: {stop: 1.0, points: 3}
-""",
-}
-
 
 @pytest.fixture(scope="session")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    folder = tmp_path_factory.mktemp("results")
-    trees = {}
-    for name, text in SCENARIOS.items():
-        path = folder / f"{name}.yaml"
-        path.write_text(f"name: {name}\n{text}", encoding="utf-8")
-        trees[name] = flowsim.run(path, out=folder, plots=False)
-    return trees
+def results() -> Results:
+    return {name: real_result(name) for name in SCENARIOS}
 
 
 def texts(tree: xr.DataTree, name: str) -> str:
@@ -99,8 +50,8 @@ def changed(tree: xr.DataTree, change: Callable[[str, str, np.ndarray], Any]) ->
 def test_every_figure_that_applies_is_drawn(results: Results, name: str, tmp_path: Path) -> None:
     paths = draw(results[name], tmp_path / "new" / "figures", formats=["svg"])
     wanted = [one.name for one in FIGURES.values() if one.applies(results[name])]
-    assert [path.name for path in paths] == [f"{one}.svg" for one in wanted]
-    assert all(path.stat().st_size > 5000 for path in paths)
+    assert [path.name for path in paths] == [*(f"{one}.svg" for one in wanted), "captions.md"]
+    assert all(path.stat().st_size > 5000 for path in paths[:-1])
     assert sorted(paths[0].parent.iterdir()) == sorted(paths), "nothing else is left"
 
 
@@ -282,6 +233,8 @@ def test_numbers_of_every_kind_neither_warn_nor_crash(
         warnings.simplefilter("error")
         for one in OF_POINTS.values():  # also where they would not be drawn by themselves
             one.draw(tree)
+            for words in (one.caption(tree), one.alt(tree)):
+                assert words.isprintable() and len(words) > 60 and "nan" not in words
 
 
 def test_a_single_time_step_and_seed(results: Results) -> None:
