@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 
 from markupsafe import Markup
 
-UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+BAR = re.compile("<mo>(&#x02016;|&#x0007C;)</mo>")  # bars of a norm keep their size, with an exponent too
 
 
 def shown(value: float | int | str | None, digits: int = 4) -> str:
@@ -53,4 +54,4 @@ def formula(latex: str) -> Markup:
     from latex2mathml.converter import convert
 
     # Our own formulas, never a result's text.
-    return Markup(" ").join(Markup(convert(part)) for part in latex.split(r"\quad"))
+    return Markup(" ").join(Markup(BAR.sub(r'<mo stretchy="false">\1</mo>', convert(p))) for p in latex.split(r"\quad"))
