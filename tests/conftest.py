@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -75,6 +76,18 @@ def frobenius_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def trace_run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The finished run of `TRACE`; not to be changed."""
     return execute_text(TRACE, tmp_path_factory.mktemp("trace"))
+
+
+@pytest.fixture(scope="session")
+def gallery_result(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    """The result of a scenario of the gallery by its name, solved once by all test processes together."""
+    from tests.gallery.runs import solved
+    from tests.gallery.table import ENTRIES
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "gallery"
+    folder.mkdir(exist_ok=True)
+    return functools.cache(lambda name: solved(ENTRIES[name], folder))
 
 
 @pytest.fixture

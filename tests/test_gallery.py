@@ -151,21 +151,10 @@ TABLE: dict[str, Expected] = {
 Entry = Callable[[str], Any]
 
 
-@pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> Entry:
-    """The result of a scenario, solved once."""
-    from flowsim import pipeline
-
-    made: dict[str, Any] = {}
-
-    def of(name: str) -> Any:
-        if name not in made:
-            out = tmp_path_factory.mktemp(name)
-            document = read_scenario(FOLDER / f"{name}.yaml")
-            made[name] = pipeline.execute(document, out=out, device="cpu", plots=False).tree
-        return made[name]
-
-    return of
+@pytest.fixture
+def result(gallery_result: Entry) -> Entry:
+    """The result of a scenario, solved once for these tests and those of the page."""
+    return gallery_result
 
 
 def items() -> list[Any]:
