@@ -674,3 +674,13 @@ def test_the_time_still_needed_is_that_of_the_closed_form() -> None:
         # excess (2 - s)²/2 falls to 1e-6 of its start where 2 - s = 2e-3: t = ln((2 - s0)/s0 · s/(2 - s))/4
         wanted = np.log((2 - 1e-16) / 1e-16 * (2 - 2e-3) / 2e-3) / 4 - stop
         assert further and float(further[1]) == pytest.approx(wanted, rel=0.02)
+
+
+def test_lists_are_numbers_in_double_precision() -> None:
+    """torch would take them in single precision, and then refuse them beside arrays."""
+    got = simulate(Frobenius([[0.0]], [[2.0]]), Adapter(A=[[0.1]], B=[[0.1]]), [0.0, 1.0])
+    assert got.attrs["dtype"] == "float64" and got["A"].dtype == np.float64
+    with pytest.raises(InputError, match="is not an array of numbers|is of type"):
+        Adapter(A=[["a"]], B=[[0.1]])
+    with pytest.raises(InputError, match="is not an array of numbers"):
+        Adapter(A=[[0.1], [0.1, 0.2]], B=[[0.1]])

@@ -22,6 +22,7 @@ from flowsim.cli.common import (
     say,
     strict_option,
 )
+from flowsim.cli.completion import setting_keys, words
 from flowsim.cli.interrupts import interruptible
 from flowsim.cli.progress import progress
 from flowsim.cli.sweep_table import point_table
@@ -50,7 +51,7 @@ def _jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
 @click.argument("scenario", type=PathName())
 @click.option(
     "--out",
-    type=PathName(),
+    type=PathName(folder=True),
     default=Path("results"),
     show_default=True,
     metavar="DIR",
@@ -61,15 +62,22 @@ def _jobs(_ctx: click.Context, _param: click.Parameter, value: str) -> int:
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
+    shell_complete=setting_keys,
     help="Change a value of the scenario, as in --set adapter.ranks=[1,2]; may be repeated.",
 )
-@click.option("--device", metavar="NAME", help="Compute here instead: auto, cpu, cuda or cuda:1.")
+@click.option(
+    "--device",
+    metavar="NAME",
+    shell_complete=words("auto", "cpu", "cuda"),
+    help="Compute here instead: auto, cpu, cuda or cuda:1.",
+)
 @click.option(
     "--jobs",
     callback=_jobs,
     default="1",
     show_default=True,
     metavar="N",
+    shell_complete=words("auto"),
     help="Worker processes; auto: as many as cores and memory allow.",
 )
 @click.option(
@@ -103,8 +111,9 @@ def run(
     """Solve SCENARIO, check it against theory and draw it.
 
     The result goes to DIR/<name>-<digest>/: the data (one netCDF file that opens with xarray alone), the
-    scenario as written, and figures/. The same scenario always has the same digest: running it again goes on
-    where it was stopped, or says that it is complete. The numbers do not depend on --jobs.
+    scenario as written, figures/, and report.html, a page for a browser. The same scenario always has the same
+    digest: running it again goes on where it was stopped, or says that it is complete. The numbers do not depend
+    on --jobs.
 
     \b
     Examples:
@@ -226,6 +235,7 @@ def _print_result(document: Document, done: Finished, tree: xarray.DataTree, sum
         say()
     say(tables.verdict_summary(summary))
     say()
+    say(f"report: {done.folder / 'report.html'}")
     say(f"result: {done.folder}")
 
 

@@ -27,11 +27,11 @@ Decompose = Callable[[Tensor], tuple[Tensor, Tensor, Tensor]]
 def as_matrix(value: MatrixLike, name: str, *, dims: tuple[int, ...] = (2,)) -> Tensor:
     """Turn an array into a floating tensor of its own precision, or say what is wrong with it.
 
-    Integers become float64; floating input keeps its dtype and device.
+    Lists are read by NumPy's rules, integers become float64; floating input keeps its dtype and device.
     """
     try:
         # Contiguous, and a copy of what is read-only: torch warns of such an array.
-        tensor = torch.as_tensor(np.require(value, requirements=["C", "W"]) if isinstance(value, np.ndarray) else value)
+        tensor = value if isinstance(value, Tensor) else torch.as_tensor(np.require(value, requirements=["C", "W"]))
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name}: is not an array of numbers", "Give a NumPy array or a torch tensor.") from error
     if tensor.ndim not in dims:
