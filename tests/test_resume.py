@@ -63,7 +63,7 @@ def names(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-WHOLE = ["run.json", "scenario.yaml", "swept.nc"]
+WHOLE = ["report.html", "run.json", "scenario.yaml", "swept.nc"]
 
 # A process that has imported everything runs the scenario again and again in forks of itself, and kills them.
 KILLER = """
@@ -118,7 +118,12 @@ def kill_and_resume(scenario: Path, tmp_path: Path, moments: int, undisturbed: s
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(scenario: Path, tmp_path: Path, undisturbed: str) -> None:
-    kill_and_resume(scenario, tmp_path, 20, undisturbed)
+    kill_and_resume(scenario, tmp_path, 7, undisturbed)
+
+
+@pytest.mark.slow  # a minute: forty kills
+def test_a_run_killed_at_many_moments_goes_on_too(scenario: Path, tmp_path: Path, undisturbed: str) -> None:
+    kill_and_resume(scenario, tmp_path, 40, undisturbed)
 
 
 def counting(monkeypatch: pytest.MonkeyPatch, stop: int | None = None, error: BaseException | None = None) -> list[int]:
@@ -454,6 +459,7 @@ def flowsim(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow  # three processes; `test_a_full_disk` has the same by a limit on files
 def test_a_small_file_system_fills_up(
     scenario: Path, tmp_path: Path, undisturbed: str, small_disk: Callable[[int], Path]
 ) -> None:

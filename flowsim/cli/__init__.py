@@ -9,8 +9,10 @@ import click
 
 from flowsim.cli.check import check
 from flowsim.cli.common import CONTEXT_SETTINGS, Program, debug_option, note, version_option
+from flowsim.cli.completion import completion
 from flowsim.cli.new import new
 from flowsim.cli.plot import plot
+from flowsim.cli.report import report
 from flowsim.cli.run import run
 from flowsim.cli.schema import schema
 from flowsim.cli.show import show
@@ -36,7 +38,7 @@ def main(ctx: click.Context) -> None:
       flowsim validate mine.yaml           look for mistakes; nothing is computed
       flowsim run mine.yaml --dry-run      say what would be computed
       flowsim run mine.yaml                solve, check and draw, into results/
-      flowsim show results/mine-1a2b3c4d   look at the result again
+      flowsim show results/mine-1a2b3c4d   look at the result again; report.html in that folder is for a browser
 
     \b
     Exit codes, the first that holds:
@@ -52,5 +54,5 @@ def main(ctx: click.Context) -> None:
         ctx.exit(2)
 
 
-for command in (run, validate, check, plot, show, schema, new):
+for command in (run, validate, check, plot, report, show, schema, new, completion):
     main.add_command(command)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
+from click.shell_completion import CompletionItem
 
 from flowsim import __version__
 from flowsim.errors import FlowsimError, Interrupted, OutputError
@@ -42,9 +43,12 @@ def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> N
 
 
 class PathName(click.ParamType[Path]):
-    """A path that a file system can be asked for."""
+    """A path that a file system can be asked for; a shell offers files, or folders alone."""
 
     name = "path"
+
+    def __init__(self, *, folder: bool = False) -> None:
+        self.offered = "dir" if folder else "file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         """Refuse what no file can be called."""
@@ -56,6 +60,10 @@ class PathName(click.ParamType[Path]):
             if error.errno == errno.ENAMETOOLONG:
                 self.fail(f"{str(value)[:60]!r}... is too long for a file name", param, ctx)
         return Path(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
+        """Leave it to the shell, which knows its files."""
+        return [CompletionItem(incomplete, type=self.offered)]
 
 
 debug_option = click.option(

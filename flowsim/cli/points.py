@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flowsim.cli.completion import point_settings
 from flowsim.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ at_option = click.option(
     "at",
     multiple=True,
     metavar="KEY=VALUE",
+    shell_complete=point_settings,
     help="Of a sweep this point, as in --at std=0.01; once for each swept key.",
 )
 

@@ -35,7 +35,7 @@ _HEADINGS = {
 
 
 @click.command()
-@click.argument("path", metavar="RESULT|FOLDER|SCENARIO", type=PathName())
+@click.argument("path", metavar="RESULT|FOLDER|SCENARIO", required=False, type=PathName())
 @click.option(
     "--within",
     type=click.FloatRange(min=0, min_open=False),
@@ -46,9 +46,10 @@ _HEADINGS = {
 )
 @at_option
 @click.option("--all", "every", is_flag=True, help="Of a sweep every point, however many.")
+@click.option("--env", "env", is_flag=True, help="Show what flowsim runs on instead: for a report of a defect.")
 @json_option
 @debug_option
-def show(path: Path, within: float, at: tuple[str, ...], every: bool, as_json: bool) -> None:
+def show(path: Path | None, within: float, at: tuple[str, ...], every: bool, env: bool, as_json: bool) -> None:
     """Show a result, list a folder of results, or ask a scenario which rank is enough.
 
     For every rank: the parameters it trains, r(n + m); the energy C(r), the part of the squared singular
@@ -67,13 +68,27 @@ def show(path: Path, within: float, at: tuple[str, ...], every: bool, as_json: b
       flowsim show results/frobenius-1a2b3c4d
       flowsim show results/phases-5e6f7a8b --at std=0.01 --at exponent=2
       flowsim show results/
+      flowsim show --env
     """
-    if is_listing(path):
+    if env or path is None:
+        _show_environment(path, env=env, as_json=as_json)
+    elif is_listing(path):
         _show_folder(path, at, as_json=as_json)
     elif path.is_dir() or path.suffix == ".nc":
         _show_result(path, within, at, every=every, as_json=as_json)
     else:
         _show_scenario(path, within, at, as_json=as_json)
+
+
+def _show_environment(path: Path | None, *, env: bool, as_json: bool) -> None:
+    from flowsim.cli.environment import environment, environment_text
+
+    if not env:
+        raise click.UsageError("give a result, a folder of results or a scenario, or --env")
+    if path is not None:
+        raise click.UsageError(f"--env looks at no file: leave {path} out")
+    facts = environment()
+    say(tables.as_json(facts) if as_json else environment_text(facts))
 
 
 def _show_folder(folder: Path, at: Sequence[str], *, as_json: bool) -> None:

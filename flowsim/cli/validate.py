@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flowsim.cli.common import PathName, debug_option, note, say, worst
+from flowsim.cli.completion import setting_keys
 from flowsim.errors import InputError
 
 
@@ -17,6 +18,7 @@ from flowsim.errors import InputError
     "overrides",
     multiple=True,
     metavar="KEY.PATH=VALUE",
+    shell_complete=setting_keys,
     help="Change a value of every scenario first, as in --set adapter.ranks=[1,2]; may be repeated.",
 )
 @debug_option

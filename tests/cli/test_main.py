@@ -16,7 +16,7 @@ from flowsim.cli.common import PRECEDENCE, ensure_writable, say, worst
 from flowsim.errors import FlowsimError, InputError, OutputError
 from tests.cli.conftest import Call, Stand
 
-VERBS = ["run", "validate", "check", "plot", "show", "schema", "new"]
+VERBS = ["run", "validate", "check", "plot", "report", "show", "schema", "new", "completion"]
 
 
 def test_help_names_every_verb(call: Call) -> None:

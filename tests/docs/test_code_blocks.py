@@ -25,10 +25,16 @@ def named(page: Path) -> str:
 PAGES = pages()
 RUN = [page for page in PAGES if blocks_of(page)]
 SLOW = [page for page in RUN if any(block.slow for block in blocks_of(page))]
+#: Pages that take seconds each, half a minute together: `make pages` runs them, and so does `.ci/run`.
+LONG = ["cluster", "own_start", "own_weights", "read_a_result", "verdicts", "which_solver", "sweeps"]
 
 
 # A page is one test, so that its blocks run in order in one process, whatever `-n` and `-m` say.
-@pytest.mark.parametrize("page", RUN, ids=named)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] if page.stem in LONG else []) for page in RUN],
+    ids=named,
+)
 def test_the_blocks_of_a_page_do_what_it_says(page: Path, tmp_path: Path) -> None:
     run_page(page.read_text(encoding="utf-8"), page, tmp_path, slow=False)
 

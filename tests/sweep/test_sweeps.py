@@ -61,7 +61,13 @@ SETTINGS: dict[str, tuple[str, list[tuple[str, ...]]]] = {
 SHARED_BASELINE = {"two numbers", "objective", "solver and precision", "shape", "method"}
 
 
-@pytest.mark.parametrize("what", SETTINGS)
+#: One number for all points, or a choice that the others make as well.
+SIMPLER = ("objective", "method")
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.slow if what in SIMPLER else ()) for what in SETTINGS]
+)
 def test_every_point_is_the_scenario_run_alone(what: str, run_text: Callable[..., Any], tmp_path: Path) -> None:
     from flowsim.pipeline import execute
     from flowsim.scenario.read import parse_scenario
