@@ -17,7 +17,7 @@ import xarray as xr
 
 from flowsim import __version__
 from flowsim.checks import check
-from flowsim.errors import Interrupted, ResultError
+from flowsim.errors import Interrupted, OutputError, ResultError
 from flowsim.problem.assemble import assemble
 from flowsim.scenario.digest import digest_of, folder_name
 from flowsim.scenario.memory import size_text
@@ -120,7 +120,7 @@ def execute(
     wish, folder = device or document.scenario.compute.device, out / folder_name(document)
     file = folder / f"{document.scenario.name}.nc"
     if not force and _is_complete(file, document):
-        return _complete(Finished(folder, file, already_complete=True), plots=plots)
+        return _complete(Finished(folder, file, already_complete=True), plots=plots, tell=tell or _nobody)
     campaign = Campaign(document, progress)
     ledger = Ledger(folder, document.scenario.name, digest_of(document), campaign.tiles)
     sizes = sizes_of(document, campaign.times, campaign.layout, campaign.tiles)
@@ -146,7 +146,7 @@ def execute(
         raise
     ledger.leave()
     if meanwhile:
-        return _complete(Finished(folder, file, already_complete=True), plots=plots)
+        return _complete(Finished(folder, file, already_complete=True), plots=plots, tell=tell or _nobody)
     campaign.show("drawing" if plots else "reporting")
     _present(file, plots=plots)
     _record_moment(folder, tools.stamp["device"], began, time.perf_counter() - clock_began)
@@ -168,7 +168,8 @@ def _carry_out(campaign: Campaign, tools: Tools, sizes: Sizes, file: Path, *, fo
         failures = solve_missing(campaign, tools, tell)
     finally:
         forget()
-    (folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: this one is not at its end
+    for name in (PAGE, MOMENT):
+        (folder / name).unlink(missing_ok=True)  # the last files of a run: this one is not at its end
     campaign.show("writing and judging the result")
     _write_result(campaign, tools, failures, file)
     if not failures:
@@ -191,18 +192,20 @@ def _is_complete(file: Path, document: Document) -> bool:
         return int(tree.attrs["failed_tiles"]) == 0 and not has_tiles(file.parent)
 
 
-def _complete(done: Finished, *, plots: bool) -> Finished:
-    """Make up for what a run that was stopped late has left out."""
-    ended = (done.folder / MOMENT).is_file()
-    drawn = (done.folder / FIGURES).is_dir()
-    if not ended or (plots and not drawn) or not (done.folder / PAGE).is_file():
-        (done.folder / MOMENT).unlink(missing_ok=True)  # the last file of a run: it is not at its end
-        _present(done.file, plots=plots)  # it was run without figures, or stopped before its page
-        ended = False
-    if not ended:
-        with open_result(done.file) as tree:
-            device = str(tree.attrs["device"])
-        _record_moment(done.folder, device, datetime.datetime.now(datetime.UTC), 0.0)
+def _complete(done: Finished, *, plots: bool, tell: Tell) -> Finished:
+    """Make up for what a run that was stopped late has left out, where the folder can be written."""
+    from flowsim.report.page import has_pictures
+
+    page, moment = done.folder / PAGE, done.folder / MOMENT
+    try:
+        if not page.is_file() or (plots and not has_pictures(page)):
+            _present(done.file, plots=plots)  # it was run without figures, or stopped before its page
+        if not moment.is_file():
+            with open_result(done.file) as tree:
+                device = str(tree.attrs["device"])
+            _record_moment(done.folder, device, None, None)
+    except OutputError as error:  # the result itself needs no room
+        tell(error.message)
     return done
 
 
@@ -258,11 +261,14 @@ def _present(file: Path, *, plots: bool) -> None:
         raise Interrupted("interrupted: the result is complete", "The same command draws its figures.") from stop
 
 
-def _record_moment(folder: Path, device: str, began: datetime.datetime, seconds: float) -> None:
-    """Write run.json, the last file of a run: where it is missing, the run did not come to its end."""
+def _record_moment(folder: Path, device: str, began: datetime.datetime | None, seconds: float | None) -> None:
+    """Write run.json, the last file of a run: where it is missing, the run did not come to its end.
+
+    Of a run that was stopped before it, nobody knows when it began and how long it took.
+    """
     moment = {
-        "started": began.isoformat(timespec="seconds"),
-        "seconds": round(seconds, 3),
+        "started": began and began.isoformat(timespec="seconds"),
+        "seconds": seconds and round(seconds, 3),
         "host": platform.node(),
         "platform": platform.platform(),
         "processor": platform.processor() or platform.machine(),

@@ -28,7 +28,7 @@ from flowsim.trajectory.store import open_result
 
 @dataclass(frozen=True)
 class Check:
-    """One check: what it states in words and as LaTeX, where that is proven, what is observed, and how it is judged.
+    """One check: what it states in words and as LaTeX, where that is proven, what is observed and when that passes.
 
     With `leads` the first finding is the statement itself and the others support it: it then speaks for the check
     among equal verdicts, in place of the most strained one.
@@ -38,6 +38,7 @@ class Check:
     formula: str
     reference: str
     measures: str
+    passes: str
     judge: Callable[[View], list[Finding]]
     objective: str | None = None
     leads: bool = False
@@ -50,6 +51,7 @@ CHECKS: dict[str, Check] = {
         r"\|s\,(BA_{\text{sequential}}-BA_{\text{simultaneous}})\|_F\quad=e_1(t)\,h+O(h^2),\quad h=k\eta",
         f"{_PAPER}, Theorem 2.4; Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
+        "observed ≥ expected − tolerance",
         step_checks.equivalence,
     ),
     "descent_follows_flow": Check(
@@ -57,6 +59,7 @@ CHECKS: dict[str, Check] = {
         r"\|s\,(BA_{\text{descent}}-BA_{\text{flow}})\|_F\quad=e_1(t)\,h+O(h^2),\quad h=k\eta",
         "Hairer, Lubich & Wanner 2006, ch. IX",
         "fall of the extrapolation residual per halving (at least 2.83)",
+        "observed ≥ expected − tolerance",
         step_checks.descent_follows_flow,
     ),
     "eckart_young": Check(
@@ -64,14 +67,16 @@ CHECKS: dict[str, Check] = {
         r"f(W(t))\to c\sum_{i>r}\sigma_i(\Delta)^2",
         f"Eckart & Young 1936; {_PAPER}, Theorem 2.11",
         "loss at the last time",
+        "reached, and |observed − expected| ≤ tolerance",
         limit_checks.eckart_young,
         "frobenius",
     ),
     "alignment": Check(
-        "the leading singular subspaces of BA tend to those of the difference, where its singular values have a gap at the rank",
+        "the leading singular subspaces of BA tend to those of the difference, where there is a gap at the rank",
         r"\tfrac1r\,\|U_r^{\top}\hat U\|_F^2\to1",
         f"{_PAPER}, Theorem 2.11, of subspaces; Fan 1949",
         "1 - alignment, the worse side",
+        "reached, and observed ≤ tolerance",
         alignment_check.alignment,
         "frobenius",
     ),
@@ -80,6 +85,7 @@ CHECKS: dict[str, Check] = {
         r"c\,(\mathrm{tr}\,W(t))^2\to0",
         f"{_PAPER}, Theorem 2.7",
         "loss at the last time",
+        "reached, and |observed − expected| ≤ tolerance",
         limit_checks.zero_loss,
         "trace_squared",
     ),
@@ -88,6 +94,7 @@ CHECKS: dict[str, Check] = {
         r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=\sqrt{\frac{n}{r_{\text{eff}}}-1}",
         f"{_PAPER}, Theorem 2.8, in exact form",
         "square of the relative error",
+        "|observed − expected| ≤ tolerance",
         law_checks.relative_error_law,
         "trace_squared",
     ),
@@ -96,6 +103,7 @@ CHECKS: dict[str, Check] = {
         r"\frac{\|\Delta W-\Delta W_{\text{full}}\|_F}{\|\Delta W_{\text{full}}\|_F}=O(r^{-1/2})",
         f"{_PAPER}, Theorem 2.8",
         "slope of ln e on ln r, or mean of e² at a rank",
+        "|observed − expected| ≤ tolerance",
         law_checks.inverse_sqrt_rank,
         "trace_squared",
         leads=True,
@@ -105,6 +113,7 @@ CHECKS: dict[str, Check] = {
         r"BA_{\text{integrated}}(t)=BA_{\text{exact}}(t)",
         "Fukumizu 1998; Braun et al. 2022; Dominé et al. 2024, arXiv 2409.14623",
         "largest distance of BA, integrated against exact",
+        "observed ≤ tolerance",
         solver_checks.closed_form,
     ),
     "conservation": Check(
@@ -112,6 +121,7 @@ CHECKS: dict[str, Check] = {
         r"Q=B^{\top}B-AA^{\top}=Q_0,\quad\|B^{\top}B+AA^{\top}\|_F^2\quad=\|Q_0\|_F^2+4\,\|BA\|_F^2",
         "Du, Hu & Lee 2018; Tarmoun et al. 2021",
         "largest drift of Q, or defect of the identity",
+        "observed ≤ tolerance",
         flow_checks.conservation,
     ),
     "monotone_loss": Check(
@@ -119,6 +129,7 @@ CHECKS: dict[str, Check] = {
         r"\frac{df}{dt}=-\|\partial_A f\|_F^2-\|\partial_B f\|_F^2\le0",
         "gradient flow",
         "largest rise of the loss between two times",
+        "observed ≤ tolerance",
         flow_checks.monotone_loss,
     ),
     "convergence_rate": Check(
@@ -126,6 +137,7 @@ CHECKS: dict[str, Check] = {
         r"f-f_{\text{floor}}\sim C\,e^{-2\nu t}",
         "linearisation at the limit; closed forms of the references of closed_form",
         "rate of the excess loss, late",
+        "|observed − expected| ≤ tolerance",
         rate_checks.convergence_rate,
     ),
     "stability": Check(
@@ -133,6 +145,7 @@ CHECKS: dict[str, Check] = {
         r"|\mu|<1\ \text{at the minimum},\quad\text{simultaneous: }\eta<2/\lambda_{\max}",
         "linearised round of descent; Cohen et al. 2021, arXiv 2103.00065 (edge of stability)",
         "fall of the excess loss per round, as a multiplier",
+        "|observed − expected| ≤ tolerance, or above 1 where the descent leaves the minimum",
         rate_checks.stability,
     ),
     "accuracy": Check(
@@ -140,6 +153,7 @@ CHECKS: dict[str, Check] = {
         r"\|s\,(BA-BA_{\text{true}})\|_F\quad\le\text{estimate}\quad\to0\ \text{with rtol}",
         "Hairer, Nørsett & Wanner 1993, II.4",
         "largest distance of BA from a better solution",
+        "observed ≤ tolerance, and the error falls with rtol",
         solver_checks.accuracy,
     ),
 }

@@ -22,12 +22,25 @@ class Verdict(StrEnum):
         """What the word says of a statement."""
         return _MEANINGS[self]
 
+    @property
+    def help(self) -> str:
+        """What helps where a statement has this verdict; empty where nothing is needed."""
+        return _HELP[self]
+
+
+_HELP = {
+    Verdict.PASS: "",
+    Verdict.NOT_APPLICABLE: "nothing has to be done; another start or objective would put the statement to the test",
+    Verdict.NOT_REACHED: "a longer time.stop",
+    Verdict.UNRESOLVED: "a tighter solver.rtol, more time points, or for the checks of steps a smaller third step size",
+    Verdict.FAIL: "the same run at a tighter solver.rtol, and with solver.method dopri8; what stays is worth a report",
+}
 
 _MEANINGS = {
     Verdict.PASS: "the statement holds, within the tolerance",
     Verdict.NOT_APPLICABLE: "a hypothesis of the statement is false here; the reason names it",
     Verdict.NOT_REACHED: "the horizon is too short to tell; the reason says how much longer it has to be",
-    Verdict.UNRESOLVED: "the solver's own error is too close to what is tested",
+    Verdict.UNRESOLVED: "the numbers at hand cannot decide: the solver's own error is too close to what is tested",
     Verdict.FAIL: "the statement does not hold",
 }
 

@@ -101,7 +101,7 @@ def _rate(view: View, rank: int, decay: _Decay, seed: int) -> Finding:
         return Finding(subject, math.nan, expected, math.nan, Verdict.UNRESOLVED, "too few times above the noise")
     if found.error > SHARE * expected:
         spread = f" ± {found.error:.2g}" if math.isfinite(found.error) else ""
-        why = f"the slope has not settled: {found.rate:.4g}{spread}; a longer time.stop, or more points, may show it"
+        why = f"the slope has not settled: {found.rate:.4g}{spread}, too far apart in three windows of time"
         return Finding(subject, found.rate, expected, found.error, Verdict.UNRESOLVED, why)
     if abs(found.rate - expected) <= found.error:
         return Finding(subject, found.rate, expected, found.error, Verdict.PASS, f"rate predicted from: {source}")

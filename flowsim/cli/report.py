@@ -8,6 +8,7 @@ import click
 
 from flowsim.cli.common import PathName, debug_option, ensure_writable, say
 from flowsim.cli.points import at_option, folder_of, places_at, said
+from flowsim.errors import InputError
 
 
 @click.command()
@@ -41,6 +42,8 @@ def report(result: Path, out: Path | None, at: tuple[str, ...]) -> None:
         places = places_at(axes, at) if at else ()
         name = f"report-{folder_of(axes, places)}.html" if places else "report.html"
         page = out or file.parent / name
+        if page.suffix == ".nc" or (page.exists() and not page.is_file()):
+            raise InputError(f"--out {page}: is no place for a page", "Give a file name that ends in .html.")
         ensure_writable(page.parent)
         if places:
             tree = point_of(tree, places)

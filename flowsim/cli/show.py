@@ -71,7 +71,7 @@ def show(path: Path | None, within: float, at: tuple[str, ...], every: bool, env
       flowsim show --env
     """
     if env or path is None:
-        _show_environment(path, env=env, as_json=as_json)
+        _show_environment(path, at, env=env, every=every, as_json=as_json)
     elif is_listing(path):
         _show_folder(path, at, as_json=as_json)
     elif path.is_dir() or path.suffix == ".nc":
@@ -80,13 +80,15 @@ def show(path: Path | None, within: float, at: tuple[str, ...], every: bool, env
         _show_scenario(path, within, at, as_json=as_json)
 
 
-def _show_environment(path: Path | None, *, env: bool, as_json: bool) -> None:
+def _show_environment(path: Path | None, at: Sequence[str], *, env: bool, every: bool, as_json: bool) -> None:
     from flowsim.cli.environment import environment, environment_text
 
     if not env:
         raise click.UsageError("give a result, a folder of results or a scenario, or --env")
     if path is not None:
         raise click.UsageError(f"--env looks at no file: leave {path} out")
+    if at or every:
+        raise click.UsageError("--env looks at no result: leave --at and --all out")
     facts = environment()
     say(tables.as_json(facts) if as_json else environment_text(facts))
 

@@ -80,7 +80,7 @@ class Custom:
         else:
             first_call.check_gradient(value, gradient, self.pretrained)
         self._values_at_once = _batches(value, self.pretrained)
-        self._slope: Function = gradient or torch.func.grad(value)
+        self._slope: Function = torch.func.grad(value) if gradient is None else gradient
         self._slopes_at_once = _batches(self._slope, self.pretrained)
 
     @property
@@ -108,6 +108,9 @@ class Custom:
 
     def _over(self, W: Tensor, shape: tuple[int, ...], one_by_one: Function, at_once: Function | None) -> Tensor:
         """Apply to all finite matrices of a batch, in shares that fit into memory."""
+        W = W if isinstance(W, Tensor) else torch.as_tensor(W)
+        if tuple(W.shape[-2:]) != self.shape:
+            raise InputError(f"W: has shape {tuple(W.shape)}", f"Give matrices of shape {self.shape}.")
         flat = W.detach().reshape(-1, *self.shape)
         finite = torch.isfinite(flat).all(-1).all(-1)
         out = flat.new_full((len(flat), *shape), math.nan)

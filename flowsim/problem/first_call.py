@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -69,13 +71,17 @@ def autograd(value: Function, W: Tensor) -> Tensor:
 def check_value(value: Function, W: Tensor) -> None:
     """Refuse a value that is no finite scalar of the dtype of W, or that changes from call to call."""
     first = _scalar(value, W)
-    second = _scalar(value, W)
-    # Sums in another order differ in their last digits; a draw differs in all of them.
-    if abs(first - second) > torch.finfo(W.dtype).eps ** 0.5 * abs(first):
-        raise InputError(
-            f"value: is {first!r} at W0, and {second!r} when called again",
-            "Draw batches and noise once, outside of it.",
-        )
+    pairs = [(first, _scalar(value, W))]
+    aside = W + NEARBY * _size(W) * _noise(W, 0)  # noise that multiplies W does not show at W0 = 0
+    with torch.no_grad(), suppress(InputError):  # it may lie outside of where value is defined
+        pairs.append((float(called("value", value, aside)), float(called("value", value, aside))))
+    for one, other in pairs:
+        # Sums in another order differ in their last digits; a draw differs in all of them.
+        if abs(one - other) > torch.finfo(W.dtype).eps ** 0.5 * abs(one):
+            raise InputError(
+                f"value: is {one!r}, and {other!r} when called again with the same W",
+                "Draw batches and noise once, outside of it.",
+            )
 
 
 def _scalar(value: Function, W: Tensor) -> float:
@@ -142,7 +148,10 @@ def _against_differences(value: Function, W: Tensor, given: Tensor) -> None:
         (near, rounding), (far, _) = slope(direction, step), slope(direction, 2 * step)
         own = float((given * direction).sum())
         # The difference's error is a third of its change, and rounding of a few dozen operations.
-        if abs(own - near) > abs(far - near) + 64 * rounding + epsilon**0.5 * abs(near):
+        room = abs(far - near) + 64 * rounding + epsilon**0.5 * abs(near)
+        if not math.isfinite(room):
+            _refuse("cannot be compared with value, which is not finite around W0")
+        if abs(own - near) > room:
             _refuse(f"gives a slope of {own:.6g} along a direction in which value has {near:.6g} by differences")
 
 

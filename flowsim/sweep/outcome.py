@@ -38,7 +38,7 @@ class Outcome(StrEnum):
 _MEANINGS = {
     Outcome.REACHED: "the excess loss is within reach of its floor",
     Outcome.NOT_YET: "the loss is still falling at the last time",
-    Outcome.STATIONARY_ELSEWHERE: "it rests at a saddle or at another limit, above the floor",
+    Outcome.STATIONARY_ELSEWHERE: "it rests, at a saddle or at another limit, above the floor or with no floor known",
     Outcome.LEFT_MINIMUM: "descent beyond its stability limit that left the minimum and stays bounded",
     Outcome.DIVERGED: "the numbers grew beyond all bounds; the finite ones are kept",
     Outcome.STEP_UNDERFLOW: "the solver's step became smaller than the clock can tell",

@@ -37,12 +37,19 @@ def result_file(path: Path | str) -> Path:
         found = sorted(one for one in path.glob("*.nc") if not one.name.startswith("."))
         if not found and any((path / "tiles").glob("*.tile")):
             raise ResultError(f"{path}: is not finished: it holds tiles only", "Go on with `flowsim run SCENARIO`.")
+        if not found and any(one.glob("*.nc") for one in path.iterdir() if one.is_dir()):
+            raise ResultError(
+                f"{path}: holds no result itself, but folders of results",
+                f"Name one of them; `flowsim show {path}` lists them.",
+            )
         if len(found) != 1:
             raise ResultError(
                 f"{path}: holds {len(found)} result files, one wanted",
                 "Give the folder of one result, or its .nc file.",
             )
         return found[0]
+    if path.suffix in (".yaml", ".yml"):
+        raise ResultError(f"{path}: is a scenario, not a result", "Give a result folder as printed by `flowsim run`.")
     if not path.is_file():
         raise ResultError(f"{path}: no such file or folder", "Give a result folder as printed by `flowsim run`.")
     return path

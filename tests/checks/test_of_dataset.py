@@ -228,3 +228,14 @@ def test_any_other_dataset_is_refused(dataset: xr.Dataset) -> None:
 def test_a_dataset_without_its_attributes_is_refused(solved: xr.Dataset) -> None:
     with pytest.raises(InputError, match="lacks its times or attributes"):
         check(solved.drop_attrs())
+
+
+def test_rounding_of_a_loss_that_subtracts_is_no_rise() -> None:
+    """The expanded least squares ends with the rounding of terms as large as the loss was."""
+    G, W0 = torch.eye(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    H = torch.randn(3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    objective = Custom(lambda W: (W.mT @ G @ W).trace() - 2 * (W.mT @ H).trace() + (H**2).sum(), pretrained=W0)
+    rng = np.random.default_rng(0)
+    start = Adapter(rng.standard_normal((3, 3)), 0.1 * rng.standard_normal((3, 3)))
+    verdicts = check(simulate(objective, start, np.linspace(0, 60, 61), rtol=1e-8))
+    assert dict(zip(verdicts["name"].values, verdicts["verdict"].values, strict=True))["monotone_loss"] == "pass"

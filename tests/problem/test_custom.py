@@ -246,3 +246,44 @@ def test_vmap_that_warns_of_a_slow_loop_is_not_used() -> None:
         return W.square().sum()
 
     assert Custom(warns, pretrained=W0)._values_at_once is False
+
+
+def test_noise_that_multiplies_the_weight_is_noticed() -> None:
+    """At W0 = 0, the usual start, it does not show."""
+    with pytest.raises(InputError, match="when called again"):
+        Custom(lambda W: ((W * torch.rand_like(W)) ** 2).sum() + 1, pretrained=np.zeros((2, 3)))
+
+
+def test_a_gradient_that_cannot_be_compared_is_refused() -> None:
+    def value(W: torch.Tensor) -> torch.Tensor:
+        return torch.as_tensor(np.sqrt(W.detach().numpy()).sum())
+
+    with np.errstate(invalid="ignore"), pytest.raises(InputError, match="cannot be compared"):
+        Custom(value, gradient=lambda W: torch.full_like(W, -123.0), pretrained=np.zeros((2, 2)))
+
+
+def test_a_weight_of_another_shape_is_refused() -> None:
+    objective = Custom(lambda W: (W**2).sum(), pretrained=np.zeros((3, 2)))
+    for wrong in (torch.zeros(2, 3), torch.zeros(6)):
+        for ask in (objective.value, objective.gradient):
+            with pytest.raises(InputError, match="has shape"):
+                ask(wrong)
+    assert float(objective.value(np.ones((3, 2)))) == 6.0
+
+
+def test_a_gradient_that_is_empty_as_a_container_is_used() -> None:
+    class Empty:
+        asked = 0
+
+        def __len__(self) -> int:
+            return 0
+
+        def __call__(self, W: torch.Tensor) -> torch.Tensor:
+            self.asked += 1
+            return 2 * W
+
+    given = Empty()
+    objective = Custom(lambda W: (W**2).sum(), gradient=given, pretrained=np.zeros((3, 2)))
+    before = given.asked
+    objective.gradient(torch.ones(4, 3, 2, dtype=torch.float64))
+    assert given.asked > before

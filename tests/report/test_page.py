@@ -76,7 +76,7 @@ def test_what_it_says_is_what_the_file_holds(green: Finished, sha256: Any) -> No
     assert sha256(green.file) in said
     assert "ranks: [1, 2, 3], seeds: 2" in said, "the scenario as written"
     assert f"All {len(summarize(rows))} checks pass." in said
-    assert said.index("How it ended") < said.index("The same figures as files") < said.index("Methods, and why")
+    assert said.index("How it ended") < said.index("Figures as files lie in") < said.index("Methods, and why")
     assert "24 reached" not in said and said.count("6 reached") == 2, "descents that differ in their step share a row"
     for name, version in json.loads(green.tree.attrs["versions"]).items():
         assert f"{name} {version}" in said
@@ -135,7 +135,7 @@ def test_a_sweep_lists_its_points(swept: Finished) -> None:
     said = words(page(swept))
     assert "a sweep of 4 points" in said
     assert "adapter.init.scale pretrained.singular_values.exponent outcomes" in said
-    assert touchable(swept.tree) is None
+    assert touchable(swept.tree)[0] is None
     one = CliRunner().invoke(main, ["report", str(swept.folder), "--at", "scale=0.1", "--at", "exponent=1"])
     assert one.exit_code == 0, one.stderr
     path = swept.folder / "report-scale=0.1_exponent=1.html"
@@ -200,13 +200,13 @@ def test_numbers_of_every_kind(mixed: Finished, value: float) -> None:
             if values.dtype.kind == "f" and name != "flow_time":
                 values[...] = value
     text = page_of(tree, mixed.file)
-    found = touchable(tree)
+    found = touchable(tree)[0]
     assert found is None or json.loads(found, parse_constant=pytest.fail)["schedules"]
     assert found is None or found in text
 
 
 def test_the_chart_holds_what_the_file_holds(green: Finished) -> None:
-    data = json.loads(str(touchable(green.tree)))
+    data = json.loads(str(touchable(green.tree)[0]))
     final, run = green.tree["final"].to_dataset(), green.tree["trajectory"].to_dataset()
     assert [one["rank"] for one in data["ranks"]] == [1, 2, 3]
     np.testing.assert_allclose(data["targets"], [3, 2, 1], rtol=1e-3)
@@ -223,10 +223,10 @@ def test_a_large_result_gives_a_small_page(green: Finished, monkeypatch: pytest.
     from flowsim.report.page import touch
 
     monkeypatch.setattr(touch, "MOST_NUMBERS", 1)
-    data = json.loads(str(touchable(green.tree)))
+    data = json.loads(str(touchable(green.tree)[0]))
     assert [one["label"] for one in data["schedules"]] == ["flow"], "the flow is kept whatever the bound"
     monkeypatch.setattr(touch, "MOST_TIMES", 3)
-    assert json.loads(str(touchable(green.tree)))["schedules"][0]["times"] == [0.0, 10.0, 20.0]
+    assert json.loads(str(touchable(green.tree)[0]))["schedules"][0]["times"] == [0.0, 10.0, 20.0]
 
 
 def test_a_page_is_made_up_for(tmp_path: Path) -> None:
@@ -295,3 +295,48 @@ def test_a_tree_is_left_as_it_was(mixed: Finished) -> None:
     page_of(mixed.tree, mixed.file)
     assert mixed.tree.identical(before)
     assert isinstance(mixed.tree, xr.DataTree)
+
+
+def test_a_page_never_takes_the_place_of_data(green: Finished, tmp_path: Path, sha256: Any) -> None:
+    before = sha256(green.file)
+    for place in (green.file, tmp_path):
+        ran = CliRunner().invoke(main, ["report", str(green.folder), "--out", str(place)])
+        assert ran.exit_code == 2 and "is no place for a page" in ran.stderr
+    assert sha256(green.file) == before
+
+
+def test_what_is_known_of_a_run_stays_known(tmp_path: Path) -> None:
+    """A page that is made up for does not take away when and how long the result was computed."""
+    text = GREEN.replace("name: green", "name: kept").replace("[1, 2, 3]", "[1]")
+    done = finished(text, tmp_path, plots=False)
+    moment = (done.folder / "run.json").read_text(encoding="utf-8")
+    done.folder.joinpath("report.html").unlink()
+    assert finished(text, tmp_path, plots=False).already_complete
+    assert (done.folder / "run.json").read_text(encoding="utf-8") == moment
+    done.folder.joinpath("run.json").unlink()
+    finished(text, tmp_path, plots=False)
+    assert json.loads((done.folder / "run.json").read_text(encoding="utf-8"))["seconds"] is None
+
+
+def test_a_complete_result_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from flowsim import pipeline
+    from flowsim.errors import OutputError
+
+    text = GREEN.replace("name: green", "name: full").replace("[1, 2, 3]", "[1]")
+    done = finished(text, tmp_path, plots=False)
+    done.folder.joinpath("report.html").unlink()
+
+    def refuse(path: Path, text: str) -> None:
+        raise OutputError(f"{path}: cannot be written: no space", "Free some.")
+
+    told: list[str] = []
+    monkeypatch.setattr(pipeline, "write_text", refuse)
+    again = finished(text, tmp_path, plots=False, tell=told.append)
+    assert again.already_complete and ["report.html: cannot be written" in one for one in told] == [True]
+
+
+def test_medians_over_some_seeds_say_so(mixed: Finished) -> None:
+    tree = mixed.tree.copy(deep=True)
+    tree["final"]["loss"].values[0, 0, 0] = np.nan
+    assert "rank 1: 0 of 1" in words(page_of(tree, mixed.file))
+    assert "of 1: medians" not in words(page_of(mixed.tree, mixed.file))

@@ -19,6 +19,8 @@ from flowsim.report.page.touch import touchable
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+HEAD = 4096  # bytes of a page
+
 
 def page_of(tree: xr.DataTree, file: Path, pictures: Sequence[Picture] = (), point: str = "") -> str:
     """The text of the page; the same result gives the same bytes.
@@ -41,11 +43,18 @@ def page_of(tree: xr.DataTree, file: Path, pictures: Sequence[Picture] = (), poi
     """
     with file.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    touch, left = touchable(tree)
     return (
         _environment()
         .get_template("report.html")
-        .render(facts=Facts(tree, file.name, sha256, point), pictures=pictures, touch=touchable(tree))
+        .render(facts=Facts(tree, file.name, sha256, point), pictures=pictures, touch=touch, touch_left=left)
     )
+
+
+def has_pictures(page: Path) -> bool:
+    """Whether a page that was written earlier holds figures; it says so in its first lines."""
+    with page.open("rb") as file:
+        return b'<meta name="figures" content="drawn">' in file.read(HEAD)
 
 
 @cache

@@ -18,7 +18,7 @@ import xarray as xr
 from flowsim.checks import CHECKS, summarize, verdict_table
 from flowsim.checks.base import SEVERITY, Verdict
 from flowsim.report.data import Result, some
-from flowsim.report.page.texts import amount, shown
+from flowsim.report.page.texts import amount, shown, words
 from flowsim.report.summary import LawRow, incomplete, law_rows, point_rows, result_ranks
 from flowsim.scenario.sweep import Axis
 from flowsim.sweep.outcome import Outcome
@@ -64,6 +64,11 @@ class Card:
     def formula(self) -> str:
         """LaTeX; empty where this version knows no such check."""
         return CHECKS[self.name].formula if self.name in CHECKS else ""
+
+    @property
+    def passes(self) -> str:
+        """When the numbers pass; empty where this version knows no such check."""
+        return CHECKS[self.name].passes if self.name in CHECKS else ""
 
 
 @dataclass(frozen=True)
@@ -161,9 +166,11 @@ class Facts:
         counts = Counter(card.verdict for card in self.cards)
         if not counts:
             return str(Verdict.UNRESOLVED), "No check was asked for."
-        worst = next(verdict for verdict in WORST_FIRST if counts[verdict])
-        if worst is Verdict.NOT_APPLICABLE and counts[Verdict.PASS]:
-            worst = Verdict.PASS
+        worst = str(next(verdict for verdict in WORST_FIRST if counts[verdict]))
+        if worst == Verdict.NOT_APPLICABLE and counts[Verdict.PASS]:
+            worst = str(Verdict.PASS)
+        if worst in (Verdict.PASS, Verdict.NOT_APPLICABLE) and self.unreached:
+            worst = "mixed"  # what was stated holds, but not everything went well
         said = {
             Verdict.PASS: ("passes", "pass"), Verdict.FAIL: ("fails", "fail"),
             Verdict.UNRESOLVED: ("is unresolved", "are unresolved"),
@@ -172,9 +179,25 @@ class Facts:
         }  # fmt: skip
         total = sum(counts.values())
         if counts[Verdict.PASS] == total:
-            return str(worst), "The one check passes." if total == 1 else f"All {total} checks pass."
+            return worst, "The one check passes." if total == 1 else f"All {total} checks pass."
         parts = [f"{counts[v]} {said[v][counts[v] > 1]}" for v in WORST_FIRST if counts[v]]
-        return str(worst), f"Of {amount(total, 'check')} {_and(parts)}."
+        return worst, f"Of {amount(total, 'check')} {_and(parts)}."
+
+    @cached_property
+    def unreached(self) -> str:
+        """What became of the trajectories that did not reach their floor, as a sentence; empty if all did."""
+        flows, others = Counter[str](), Counter[str]()
+        for row in self.endings:
+            for word, count in row["counts"]:
+                (flows if row["label"].split("/")[0] == "flow" else others)[word] += count * row["schedules"]
+        said = []
+        for name, counts in (("flow", flows), ("descent", others)):
+            left = [f"{count} {words(word)}" for word, count in counts.most_common() if word != "reached"]
+            if left:
+                said.append(
+                    f"Of {amount(sum(counts.values()), name)} {counts['reached']} reached their floor: {_and(left)}."
+                )
+        return " ".join(said)
 
     @cached_property
     def meanings(self) -> list[tuple[str, str]]:
@@ -198,8 +221,10 @@ class Facts:
             family, _, step = label.rpartition("/")
             if rows and not why and step and (rows[-1]["family"], rows[-1]["counts"]) == (family, counts):
                 rows[-1]["label"] += f", {step.partition('=')[2]}"
+                rows[-1]["schedules"] += 1
                 continue
-            rows.append({"label": label, "family": family if not why else "", "counts": counts, "reasons": why})
+            row = {"label": label, "family": "" if why else family, "counts": counts, "reasons": why, "schedules": 1}
+            rows.append(row)
         return rows
 
     @cached_property
@@ -288,6 +313,22 @@ class Facts:
         """What makes the same result again, in the folder of this one."""
         changes = json.loads(str(self.attrs.get("overrides", "[]")))
         return " ".join(["flowsim run scenario.yaml", *(f"--set {shlex.quote(one)}" for one in changes)])
+
+    @property
+    def example(self) -> str:
+        """Options that name the first point of a sweep."""
+        return " ".join(f"--at {shlex.quote(f'{axis.name}={axis.texts[0]}')}" for axis in self.axes)
+
+    @cached_property
+    def lost(self) -> str:
+        """Which medians are not over all seeds, as a sentence; empty if all are."""
+        loss = self.tree["final"].to_dataset()["loss"].isel(schedule=0).transpose("rank", ...).values
+        known = np.isfinite(loss).reshape(len(self.ranks), -1).sum(1)
+        all_of = loss[0].size
+        short = [
+            f"rank {rank}: {count} of {all_of}" for rank, count in zip(self.ranks, known, strict=True) if count < all_of
+        ]
+        return f"Seeds with a final loss, {', '.join(short)}: medians are over these." if short else ""
 
     @property
     def bibtex(self) -> str:

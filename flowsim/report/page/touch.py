@@ -20,8 +20,8 @@ MOST_NUMBERS = 60_000  # of all schedules together: half a megabyte
 DIGITS = 4
 
 
-def touchable(tree: xr.DataTree) -> Markup | None:
-    """What the chart needs as JSON; None where there is nothing to move through, as in a sweep.
+def touchable(tree: xr.DataTree) -> tuple[Markup | None, int]:
+    """What the chart needs as JSON, and how many schedules are left out; None where there is nothing to move through.
 
     Returns
     -------
@@ -31,10 +31,10 @@ def touchable(tree: xr.DataTree) -> Markup | None:
         (rank, time) and `modes` (rank, time, mode).
     """
     if axes_of(tree):
-        return None
+        return None, 0
     result = Result.of(tree)
     if len(result.times()) < 2 or not result.has("trajectory", "loss"):
-        return None
+        return None, 0
     ranks = some(len(result.ranks), MOST_RANKS)
     modes = min(MOST_MODES, max(result.ranks))
     looks = rank_looks(result.ranks)
@@ -51,7 +51,8 @@ def touchable(tree: xr.DataTree) -> Markup | None:
         "schedules": [_schedule(result, row, ranks, modes) for row in _chosen(result, most)],
     }
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return Markup(text.replace("<", r"\u003c"))  # a label may hold </script>
+    # A label may hold </script>.
+    return Markup(text.replace("<", r"\u003c")), len(result.view.schedules) - len(data["schedules"])
 
 
 def _chosen(result: Result, most: int) -> list[dict[str, Any]]:
