@@ -680,7 +680,7 @@ def test_lists_are_numbers_in_double_precision() -> None:
     """torch would take them in single precision, and then refuse them beside arrays."""
     got = simulate(Frobenius([[0.0]], [[2.0]]), Adapter(A=[[0.1]], B=[[0.1]]), [0.0, 1.0])
     assert got.attrs["dtype"] == "float64" and got["A"].dtype == np.float64
-    with pytest.raises(InputError, match="is not an array of numbers|is of type"):
+    with pytest.raises(InputError, match="is not an array of numbers"):
         Adapter(A=[["a"]], B=[[0.1]])
     with pytest.raises(InputError, match="is not an array of numbers"):
         Adapter(A=[[0.1], [0.1, 0.2]], B=[[0.1]])

@@ -108,7 +108,7 @@ class Custom:
 
     def _over(self, W: Tensor, shape: tuple[int, ...], one_by_one: Function, at_once: Function | None) -> Tensor:
         """Apply to all finite matrices of a batch, in shares that fit into memory."""
-        W = W if isinstance(W, Tensor) else torch.as_tensor(W)
+        W = torch.as_tensor(W)
         if tuple(W.shape[-2:]) != self.shape:
             raise InputError(f"W: has shape {tuple(W.shape)}", f"Give matrices of shape {self.shape}.")
         flat = W.detach().reshape(-1, *self.shape)

@@ -160,7 +160,7 @@ VALUES: dict[str, tuple[Any, str]] = {
     "integers": (lambda W: W.long().sum(), "value: returned torch.int64"),
     "mixed": (lambda W: (torch.ones(2, 4) @ W).sum(), "value: stopped with RuntimeError"),
     "shapes": (lambda W: (torch.ones(2, 9, dtype=W.dtype) @ W).sum(), "value: stopped with RuntimeError"),
-    "random": (draws, "value: is .* at W0, and .* when called again"),
+    "random": (draws, "value: is .*, and .* when called again"),
     "raises": (raises, "value: stopped with KeyError: 'no such layer"),
     "not differentiable there": (undefined, "value: its gradient: has entries at W0 that are not finite"),
     "no function": (3.0, "value: is 3.0, not a function"),
