@@ -118,7 +118,7 @@ def kill_and_resume(scenario: Path, tmp_path: Path, moments: int, undisturbed: s
 
 
 def test_a_run_killed_at_any_moment_goes_on_to_the_same_bytes(scenario: Path, tmp_path: Path, undisturbed: str) -> None:
-    kill_and_resume(scenario, tmp_path, 7, undisturbed)
+    kill_and_resume(scenario, tmp_path, 5, undisturbed)
 
 
 @pytest.mark.slow  # a minute: forty kills
@@ -552,6 +552,7 @@ def test_a_cluster_gives_the_same_bytes(scenario: Path, tmp_path: Path, undistur
     assert digest(done.file) == undisturbed and names(done.folder) == WHOLE
 
 
+@pytest.mark.slow  # its own workers; by default `test_a_cluster_gives_the_same_bytes` speaks of clusters
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_that_goes_away(scenario: Path, tmp_path: Path, undisturbed: str, cluster: str) -> None:
     """Its scheduler is killed in the middle: a named error, and what was finished is kept."""
@@ -571,6 +572,7 @@ def test_a_cluster_that_goes_away(scenario: Path, tmp_path: Path, undisturbed: s
     assert digest(run(scenario, tmp_path / "out").file) == undisturbed
 
 
+@pytest.mark.slow  # a scheduler and workers of its own; `test_tiles_of_another_version_are_not_mixed` is run by default
 @pytest.mark.filterwarnings("ignore")
 def test_a_cluster_of_another_version_is_refused(
     scenario: Path, tmp_path: Path, cluster: str, monkeypatch: pytest.MonkeyPatch
@@ -592,7 +594,10 @@ main()
 """
 
 
-@pytest.mark.parametrize(("jobs", "number"), [(1, signal.SIGINT), (2, signal.SIGINT), (1, signal.SIGTERM)])
+@pytest.mark.parametrize(
+    ("jobs", "number"),
+    [(2, signal.SIGINT), (1, signal.SIGTERM), pytest.param(1, signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_a_signal_ends_a_run_in_order(
     scenario: Path, tmp_path: Path, undisturbed: str, jobs: int, number: signal.Signals
 ) -> None:

@@ -160,7 +160,7 @@ def as_yaml(data: Any) -> str:
 
 
 FUZZ = settings(
-    max_examples=int(os.environ.get("FLOWSIM_PROBLEMS", "150")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("FLOWSIM_PROBLEMS", "60")), derandomize=True, deadline=None, database=None,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

@@ -300,6 +300,7 @@ def test_a_sweep_inside_a_large_matrix_is_refused(refused: Refused) -> None:
     assert lines[0].startswith("s.yaml:15:3: sweep.pretrained.values.0.0: makes 5000 copies of pretrained with up to ")
 
 
+@pytest.mark.slow  # ten thousand points twice, pickled and back
 def test_ten_thousand_points_are_read_in_seconds(read: Read) -> None:
     hundred = written([i / 7 for i in range(1, 101)])
     for section in (

@@ -62,7 +62,7 @@ SHARED_BASELINE = {"two numbers", "objective", "solver and precision", "shape", 
 
 
 #: One number for all points, or a choice that the others make as well.
-SIMPLER = ("objective", "method")
+SIMPLER = ("objective", "method", "solver and precision")
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def kill_when_there(place: int = 0) -> None:
     children()[place].send_signal(signal.SIGKILL)
 
 
+@pytest.mark.slow  # by default `test_resume.py` kills workers of a whole run
 def test_processes_die_alone_and_leave_nothing() -> None:
     """One process is killed at work: its job is lost, the other's is not, and a third takes its place."""
     long = TEXT.replace("points: 3", "points: 100001").replace("rtol: 1e-4", "rtol: 1e-10")

@@ -24,7 +24,7 @@ from flowsim.trajectory.store import load, open_result
 from tests.trajectory.examples import save, seal_again, small, unseal
 
 many = settings(
-    max_examples=int(os.environ.get("FLOWSIM_PROBLEMS", "100")), derandomize=True, deadline=None, database=None,
+    max_examples=int(os.environ.get("FLOWSIM_PROBLEMS", "50")), derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
 
