@@ -28,23 +28,17 @@ NAMES = sorted(path.stem for path in GALLERY.glob("*.yaml"))
 DRAWS = 3  # seeds of a start that are tried
 UNBOUNDED = ("left_minimum", "diverged")  # rounding grows without bound there, and words are all there is
 
-# The default suite takes one start of each kind; `make slow` takes all.
+# The default suite takes a few starts that differ most; `make slow` takes all.
 QUICK = [
     ("descent_below", 2, 0),
     ("law_orthonormal", 2, 1),
     ("missing_direction", 2, 0),
-    ("missing_direction_rotated", 1, 0),
     ("plateau_short", 3, 0),
     ("rank_above", 3, 0),
-    ("rank_above_balanced", 4, 1),
     ("tie", 3, 0),
     ("trace_balanced", 2, 0),
     ("trace_pissa", 1, 0),
-    ("trace_zero_start", 1, 0),
-    ("wide", 2, 1),
     ("wrong_determinant", 3, 0),
-    ("wrong_determinant", 3, 1),
-    ("zero_difference_moving", 2, 0),
 ]
 QUICK_BATCHES = ["near_tie_short"]
 

@@ -21,6 +21,7 @@ SWITCHES = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
+SLOW = pytest.mark.slow  # the same of another page: each visit takes seconds
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 
 Open = Callable[..., Any]
@@ -68,8 +69,12 @@ def visit(browser: Any) -> Open:
     return opened
 
 
-@pytest.mark.parametrize("name", ["green", "mixed", "swept"])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("name", "scheme"),
+    [("green", "light"), ("mixed", "dark")]
+    + [pytest.param(*pair, marks=SLOW) for pair in (("green", "dark"), ("mixed", "light"), ("swept", "light"))]
+    + [pytest.param("swept", "dark", marks=SLOW)],
+)
 def test_it_reads_well_for_everybody(visit: Open, pages: Pages, name: str, scheme: str) -> None:
     """No violation of the accessibility rules that can be checked: contrast, names, order, tables, keyboard."""
     from axe_playwright_python.sync_playwright import Axe
@@ -80,7 +85,7 @@ def test_it_reads_well_for_everybody(visit: Open, pages: Pages, name: str, schem
     assert [(one["id"], [node["html"][:150] for node in one["nodes"][:3]]) for one in found] == []
 
 
-@pytest.mark.parametrize("name", ["green", "mixed", "swept"])
+@pytest.mark.parametrize("name", ["mixed", *(pytest.param(name, marks=SLOW) for name in ("green", "swept"))])
 def test_it_fits_a_phone(visit: Open, pages: Pages, name: str) -> None:
     with visit(pages[name], viewport=PHONE) as page:
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
@@ -134,7 +139,7 @@ def test_a_diverged_descent_can_be_looked_at(visit: Open, pages: Pages) -> None:
         assert "NaN" not in page.content().replace("isNaN", "")
 
 
-@pytest.mark.parametrize("name", ["green", "mixed", "swept"])
+@pytest.mark.parametrize("name", ["green", *(pytest.param(name, marks=SLOW) for name in ("mixed", "swept"))])
 def test_without_scripts_it_tells_everything(visit: Open, pages: Pages, name: str) -> None:
     with visit(pages[name], java_script_enabled=False) as page:
         assert not page.locator("#moment").is_visible()

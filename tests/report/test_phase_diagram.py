@@ -175,7 +175,11 @@ SWEEPS: dict[str, dict[str, list[Any]]] = {
 @pytest.mark.parametrize(
     ("axes", "paint"),
     [(SWEEPS["two"], paint) for paint in NUMBERS.values()]
-    + [(axes, NUMBERS[name]) for axes in list(SWEEPS.values())[1:] for name in ("nothing", "all sizes")],
+    + [
+        pytest.param(axes, NUMBERS[name], marks=pytest.mark.slow)  # the same numbers on sheets of other shapes
+        for axes in list(SWEEPS.values())[1:]
+        for name in ("nothing", "all sizes")
+    ],
 )
 def test_numbers_of_every_kind_neither_warn_nor_crash(
     point: xr.DataTree, axes: dict[str, list[Any]], paint: Any, tmp_path: Path
@@ -239,12 +243,12 @@ def test_mappings_say_once_what_they_share(point: xr.DataTree) -> None:
     "values",
     [
         [1e-4, 1e-2, 1],
-        list(np.geomspace(1e-7, 3e5, 31)),
+        pytest.param(list(np.geomspace(1e-7, 3e5, 31)), marks=pytest.mark.slow),
         list(np.linspace(0, 1, 40)),
         [1, 2, 5, 10, 1000],
         [0.123456789, 0.5, 0.987654321, 1.23456],
         [1e-300, 1, 1e300],
-        list(np.geomspace(1.0, 1.6, 12)),
+        pytest.param(list(np.geomspace(1.0, 1.6, 12)), marks=pytest.mark.slow),
         [f"some text number {i}" for i in range(30)],
         ["kaiming", "gaussian", "orthogonal"],
     ],
